@@ -1,0 +1,167 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+# shellcheck shell=bash
+# For tests written in bash: source it first. Results are TAP on standard output; the plan comes at the end, so
+# that a script which dies half-way is a failure.
+#
+#   requires qemu-system-x86_64 gdb   skip everything when a program is missing
+#   requires_kernel                   skip everything without $BOOTPROF_TEST_KERNEL and $BOOTPROF_TEST_INITRD
+#   ok NAME COMMAND...                the command succeeds
+#   status N NAME COMMAND...          the command ends with status N; its outputs are in $T/out and $T/err
+#   is NAME GOT WANTED                two texts are the same
+#   like NAME REGEX FILE              a line of the file matches the extended regular expression
+#   between NAME VALUE LOW HIGH       a number lies within bounds (both included)
+#   within SECONDS COMMAND...         runs it, kills it after SECONDS
+#   note TEXT                         a comment
+#
+# $T is a directory of the test's own, removed at the end. $BOOTPROF is the program, $BOOTPROF_TOP the root of the tree,
+# $BOOTPROF_GUEST the directory with the built test guests.
+set -u
+export LC_ALL=C
+
+bp_top=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+: "${BOOTPROF_TOP:=$bp_top}" "${BOOTPROF:=$bp_top/build/bootprof}" "${BOOTPROF_GUEST:=$bp_top/build/guest}"
+export BOOTPROF BOOTPROF_TOP BOOTPROF_GUEST
+
+T=$(mktemp -d "${TMPDIR:-/tmp}/bootprof-e2e.XXXXXX") || exit 1
+bp_count=0 bp_failed=0 bp_finished=0
+
+bp_end()
+{
+	local status=$?
+
+	trap - EXIT
+	if [ $bp_finished -eq 0 ]; then
+		if [ $status -ne 0 ] && [ $bp_failed -eq 0 ]; then
+			fail "the script ended with status $status"
+		fi
+		echo "1..$bp_count"
+	fi
+	# Whatever was started and is still there.
+	jobs -p | xargs -r kill 2> /dev/null
+	rm -rf "$T"
+	[ $bp_failed -eq 0 ] || exit 1
+	exit $status
+}
+trap bp_end EXIT
+trap 'exit 130' INT TERM
+
+pass()
+{
+	bp_count=$((bp_count + 1))
+	echo "ok $bp_count - $1"
+}
+
+# fail NAME [DETAIL...]
+fail()
+{
+	bp_count=$((bp_count + 1)) bp_failed=$((bp_failed + 1))
+	echo "not ok $bp_count - $1"
+	shift
+	[ $# -eq 0 ] || printf '%s\n' "$@" | sed 's/^/# /'
+}
+
+# skip NAME REASON
+skip()
+{
+	bp_count=$((bp_count + 1))
+	echo "ok $bp_count - $1 # SKIP $2"
+}
+
+skip_all()
+{
+	bp_finished=1
+	echo "1..1"
+	echo "ok 1 - ${0##*/} # SKIP $1"
+	exit 77
+}
+
+note()
+{
+	printf '%s\n' "$*" | sed 's/^/# /'
+}
+
+requires()
+{
+	local program
+
+	for program; do
+		command -v "$program" > /dev/null || skip_all "$program is not installed"
+	done
+}
+
+requires_kernel()
+{
+	[ -n "${BOOTPROF_TEST_KERNEL:-}" ] || skip_all 'no kernel (BOOTPROF_TEST_KERNEL)'
+	[ -n "${BOOTPROF_TEST_INITRD:-}" ] || skip_all 'no initrd (BOOTPROF_TEST_INITRD)'
+}
+
+requires_bootprof()
+{
+	[ -x "$BOOTPROF" ] || skip_all "$BOOTPROF is not built"
+}
+
+within()
+{
+	local seconds=$1
+
+	shift
+	timeout -k 5 "$seconds" "$@"
+}
+
+ok()
+{
+	local name=$1
+
+	shift
+	if "$@" > "$T/out" 2> "$T/err"; then
+		pass "$name"
+	else
+		fail "$name" "status $?: $*" "$(tail -n 20 "$T/out" "$T/err")"
+		return 1
+	fi
+}
+
+status()
+{
+	local want=$1 name=$2 got
+
+	shift 2
+	"$@" > "$T/out" 2> "$T/err"
+	got=$?
+	if [ $got -eq "$want" ]; then
+		pass "$name"
+	else
+		fail "$name" "status $got, not $want: $*" "$(tail -n 20 "$T/out" "$T/err")"
+		return 1
+	fi
+}
+
+is()
+{
+	if [ "$2" = "$3" ]; then
+		pass "$1"
+	else
+		fail "$1" "got:    $2" "wanted: $3"
+		return 1
+	fi
+}
+
+like()
+{
+	if grep -qE -- "$2" "$3"; then
+		pass "$1"
+	else
+		fail "$1" "no line matches $2 in:" "$(tail -n 20 "$3")"
+		return 1
+	fi
+}
+
+between()
+{
+	if awk -v v="$2" -v low="$3" -v high="$4" 'BEGIN { exit !(v + 0 == v && v >= low && v <= high) }'; then
+		pass "$1"
+	else
+		fail "$1" "$2 is not between $3 and $4"
+		return 1
+	fi
+}
