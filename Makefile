@@ -19,6 +19,7 @@ ifeq ($(origin CC),default)
 CC := gcc
 endif
 AR ?= ar
+LD ?= ld
 PKG_CONFIG ?= pkg-config
 CLANG ?= clang
 CLANG_FORMAT ?= clang-format
@@ -148,6 +149,28 @@ $(FUZZ_REPLAY): $(O)/fuzz/%: $(O)/tests/fuzz/%.o $(O)/tests/fuzz/replay.o $(LIB)
 	$(say) LINK $@
 	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $< $(O)/tests/fuzz/replay.o $(LIB) $(LIB_LIBS) -lm
 
+# The test guest: no libraries, linked in the upper half of the address space like a kernel. -O1 and no sibling
+# calls, so that functions are entered as often as the source says.
+GUEST_CFLAGS := -m64 -std=gnu11 -O1 -g -ffreestanding -fno-pic -mcmodel=kernel -mno-red-zone -mgeneral-regs-only \
+	-fno-stack-protector -fcf-protection=none -fno-asynchronous-unwind-tables -fno-optimize-sibling-calls $(WARNINGS)
+GUEST_OBJ := $(patsubst %,$(O)/%.o,$(basename $(GUEST_SRC)))
+$(O)/guest.stamp: FORCE
+	$(call stamp,$(CC) $(GUEST_CFLAGS))
+$(GUEST_OBJ): $(O)/guest.stamp
+$(O)/tests/guest/%.o: tests/guest/%.c
+	@mkdir -p $(@D)
+	$(say) GUEST $<
+	$(Q)$(CC) $(GUEST_CFLAGS) -MMD -MP -c -o $@ $<
+$(O)/tests/guest/%.o: tests/guest/%.S
+	@mkdir -p $(@D)
+	$(say) GUEST $<
+	$(Q)$(CC) $(GUEST_CFLAGS) -MMD -MP -c -o $@ $<
+$(O)/guest/guest.elf: $(GUEST_OBJ) tests/guest/guest.lds
+	@mkdir -p $(@D)
+	$(say) LINK $@
+	$(Q)$(LD) -m elf_x86_64 -nostdlib -static -z max-page-size=0x1000 --no-warn-rwx-segments --build-id=sha1 \
+		-T tests/guest/guest.lds -o $@ $(GUEST_OBJ)
+
 # Tests. Each check-* target runs alone; `make check` runs all of them and adds up.
 export O
 RUN := tests/run.sh
@@ -255,4 +278,5 @@ help:
 	@echo 'Variables: O=DIR V=1 WERROR=0 SAN=address,undefined CC=clang SKIP="files to leave out"'
 
 -include $(LIB_OBJ:.o=.d) $(O)/bootprof.d $(O)/bootprof-tcg.so.d
+-include $(GUEST_OBJ:.o=.d)
 -include $(UNIT_SRC:%.c=$(O)/%.d) $(FUZZ_SRC:%.c=$(O)/%.d) $(O)/tests/fuzz/replay.d
