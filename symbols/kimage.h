@@ -4,7 +4,8 @@
  * from the image itself), or an ELF vmlinux (symbol table). x86-64 only.
  *
  * All addresses are link-time virtual addresses (KASLR slide not applied). Everything in the
- * file is untrusted. Immutable after open, so any thread may read.
+ * file is untrusted. Immutable after open, so any thread may read. Memory: the expanded image (about
+ * 55 MB) stays as long as the object; a vmlinux is mapped, and must not be cut short meanwhile.
  */
 #ifndef BP_SYMBOLS_KIMAGE_H
 #define BP_SYMBOLS_KIMAGE_H
@@ -49,13 +50,22 @@ enum bp_initcall_level {
  * bp_kimage_open() - load a kernel image
  * @path: bzImage or ELF vmlinux
  * @ret: owned by the caller, bp_kimage_destroy()
+ * An ELF file without a symbol table may have kallsyms instead.
  * Errors: BP_EOS; BP_EDATA (not a kernel, truncated, corrupt); BP_EUNSUPPORTED (a compression or
  * kallsyms layout that we cannot read, a kernel without symbols).
  * Sources: Documentation/arch/x86/boot.rst (setup header, payload_offset); kernel/kallsyms.c and
- * scripts/kallsyms.c (token table, offsets, name order of 6.1 to 6.12).
+ * scripts/kallsyms.c (token table, offsets, order of the tables: see symbols/kallsyms.h).
  */
 struct bp_err *bp_kimage_open(const char *path, struct bp_kimage **ret) BP_MUST_CHECK;
 void bp_kimage_destroy(struct bp_kimage *k);
+
+/**
+ * bp_kimage_open_memory() - the same for a file that is in memory
+ * @data: must outlive the result when it is an ELF file; a bzImage is not needed any longer
+ * @path: for error texts, copied
+ */
+struct bp_err *bp_kimage_open_memory(const void *data, size_t len, const char *path, struct bp_kimage **ret)
+	BP_MUST_CHECK;
 
 /** bp_kimage_syms() - all symbols sorted by address, absolute per-CPU ones first; borrowed */
 const struct bp_ksym *bp_kimage_syms(const struct bp_kimage *k, size_t *count);
@@ -63,7 +73,14 @@ const struct bp_ksym *bp_kimage_syms(const struct bp_kimage *k, size_t *count);
 /** bp_kimage_lookup() - first symbol of that name, NULL if none; borrowed */
 const struct bp_ksym *bp_kimage_lookup(const struct bp_kimage *k, const char *name);
 
-/** bp_kimage_find() - the text symbol covering @addr, NULL if none; aliases: prefer global, then longest-lived name */
+/**
+ * bp_kimage_find() - the text symbol covering @addr, NULL if none
+ * As in the kernel, a function reaches up to the next one (or the end of its section), whatever its size.
+ * Of several names for one address it is the one that the kernel itself prints (ftrace, stack dumps): not
+ * weak before weak, fewer leading underscores before more; but section marks (_stext, __entry_text_start)
+ * and the prefixes __pfx_ and __cfi_ only if there is nothing else. The same for bzImage and vmlinux.
+ * Source: compare_symbols() of scripts/kallsyms.c.
+ */
 const struct bp_ksym *bp_kimage_find(const struct bp_kimage *k, uint64_t addr);
 
 /** bp_kimage_text() - link-time range of the kernel's text, [start, end), .init.text included */
@@ -90,8 +107,8 @@ const char *bp_initcall_level_name(enum bp_initcall_level level);
 
 /**
  * bp_kimage_syscall_name() - "openat" for an x86-64 system call number, NULL if unknown
- * Taken from the image's sys_call_table and symbols (__x64_sys_openat) where it has one, else
- * from a table of our own.
+ * From a table of our own, as the numbers are ABI and the names of the functions differ from those of the
+ * calls (newfstat); for newer calls from the image's sys_call_table and symbols (__x64_sys_openat).
  */
 const char *bp_kimage_syscall_name(const struct bp_kimage *k, unsigned nr);
 
