@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Recording a guest: runs the user's QEMU command line with the plugin added, keeps its console usable, and
+ * writes the recording until QEMU ends or the ready marker is seen.
+ *
+ * One recording at a time in a process: it handles SIGINT, SIGTERM, SIGHUP and SIGWINCH.
+ */
+#ifndef BP_COLLECTORS_TCG_RECORD_H
+#define BP_COLLECTORS_TCG_RECORD_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "core/err.h"
+
+struct bp_record_options {
+	const char *output;          /* path of the recording */
+	char **qemu_argv;            /* NULL-terminated, the user's own command line */
+	const char *plugin;          /* path of bootprof-tcg.so, NULL: beside the program or installed */
+	const char *kernel_image;    /* NULL: the one given to QEMU by -kernel */
+	const char *vmlinux;         /* NULL: looked for by build-id */
+	const char *guest_root;      /* directory with the guest's files, NULL: the initrd only */
+	bool deterministic;
+	bool no_user;                /* do not trace user space */
+	bool quiet;                  /* no progress, no summary */
+	uint64_t timeout_ns;         /* 0: none */
+	uint64_t max_bytes;          /* 0: unbounded */
+	const char *until_console;   /* extended regular expression */
+	const char *until_function;
+	const char *until_exec;
+	int until_port;              /* -1: none; I/O port, written with ... */
+	unsigned until_value;        /* ... this byte */
+};
+
+/**
+ * bp_record_run() - record until the end
+ * @status: exit code for the program: QEMU's own, 0 when recording ended it, 124 when the time ran out before
+ *          the marker that was asked for
+ * Errors: BP_EUSAGE (options that contradict each other, a pattern that does not compile); BP_EUNSUPPORTED (not
+ * TCG, a QEMU without plugins, a kernel without symbols); BP_EOS; BP_EDATA (the kernel image, a vmlinux
+ * that does not match). What had been recorded by then is in the file.
+ */
+struct bp_err *bp_record_run(const struct bp_record_options *opts, int *status) BP_MUST_CHECK;
+
+#endif
