@@ -10,7 +10,7 @@ trap 'rm -rf "$work"' EXIT
 # Sources without comments, and without the contents of strings for the search for calls.
 mapfile -t files < <(find core symbols analyzers collectors cmd tui bootprof.c -name '*.[ch]' 2> /dev/null | sort)
 for file in "${files[@]}"; do
-	mkdir -p "$work/code/${file%/*}" "$work/calls/${file%/*}"
+	mkdir -p "$work/code/$(dirname "$file")" "$work/calls/$(dirname "$file")"
 	gcc -fpreprocessed -dD -E -P -x c "$file" > "$work/code/$file" 2> /dev/null
 	sed -E 's/"([^"\\]|\\.)*"/""/g' "$work/code/$file" > "$work/calls/$file"
 done

@@ -37,7 +37,7 @@ report()
 	passed=$((passed + ok)) failed=$((failed + notok)) skipped=$((skipped + skip))
 	[ "$ok" -eq 0 ] && [ "$skip" -gt 0 ] && word=skip
 	[ "$notok" -gt 0 ] && word='NOT OK'
-	printf '%-7s%s' "$word" "$name"
+	printf '%-7s%s' "$word" "${BP_PREFIX:-}$name"
 	[ $((ok + notok + skip)) -gt 1 ] && printf ' (%d passed, %d failed, %d skipped)' "$ok" "$notok" "$skip"
 	[ "$SECONDS" -ge 5 ] && printf ' [%d s]' "$SECONDS"
 	printf '\n'
@@ -178,8 +178,9 @@ run_libfuzzer()
 		timeout -k 10 "$limit" "$file" -max_total_time="$seconds" -timeout=20 -rss_limit_mb=2048 \
 			-artifact_prefix="$dir/" "$dir/corpus" "tests/fuzz/corpus/$name" < /dev/null > "$scratch/out" 2>&1
 		status=$?
-		judge "libfuzzer/$name" $status "$scratch/out"
-		tail -n 2 "$scratch/out" | sed 's/^/    /'
+		grep -E 'ERROR|SUMMARY|Test unit written|Done' "$scratch/out" > "$scratch/short"
+		# libFuzzer says 77 when it has found something.
+		judge "libfuzzer/$name" $((status > 0)) "$scratch/short"
 	done
 }
 
