@@ -16,6 +16,8 @@
 #define XZ_MEMORY_BYTES ((uint64_t)192 << 20) /* kernels are packed with dictionaries of up to 128 MiB */
 #define LZ4_BLOCK_BYTES ((size_t)8 << 20)     /* every block of a legacy frame but the last expands to this */
 #define LZ4_MAX_EXPANSION 255
+#define ZSTD_BLOCK_BYTES ((size_t)128 << 10) /* no block expands to more */
+#define ZSTD_BLOCK_RATIO 1024                /* input bytes for each, to expand at once */
 
 /* What one decompression works on; @out grows up to @max. */
 struct job {
@@ -152,14 +154,78 @@ static void zstd_free(ZSTD_DCtx **ctx)
 	ZSTD_freeDCtx(*ctx);
 }
 
+/*
+ * Walks the blocks of a zstd frame, for its length and for an upper bound of what it expands to: a stream
+ * made from a pipe, as those of kernels are, has no content size. False if the frame is not whole.
+ */
+static bool zstd_measure(const uint8_t *in, size_t len, size_t *frame_len, uint64_t *bound)
+{
+	static const uint8_t dict_bytes[] = {0, 1, 2, 4}, size_bytes[] = {0, 2, 4, 8};
+	bool single, last = false;
+	size_t pos = 5;
+	uint8_t flags;
+
+	if (len < pos)
+		return false;
+	flags = in[4];
+	single = flags & 0x20;
+	pos += !single + dict_bytes[flags & 3];
+	pos += flags >> 6 || !single ? size_bytes[flags >> 6] : 1;
+	*bound = 0;
+	while (!last) {
+		uint32_t head, size;
+
+		if (pos > len || len - pos < 3)
+			return false;
+		head = in[pos] | (uint32_t)in[pos + 1] << 8 | (uint32_t)in[pos + 2] << 16;
+		pos += 3;
+		last = head & 1;
+		size = head >> 3;
+		switch (head >> 1 & 3) {
+		case 0: /* raw */
+			*bound += size;
+			break;
+		case 1: /* one byte, repeated */
+			*bound += size;
+			size = 1;
+			break;
+		case 2: /* compressed */
+			*bound += ZSTD_BLOCK_BYTES;
+			break;
+		default:
+			return false;
+		}
+		if (size > len - pos)
+			return false;
+		pos += size;
+	}
+	pos += flags & 4 ? 4 : 0; /* checksum */
+	*frame_len = pos;
+	return pos <= len;
+}
+
+/* At once where that takes no unreasonable buffer: it saves the copy through the window of a stream. */
 static struct bp_err *expand_zstd(struct job *j)
 {
 	bp_cleanup(zstd_free) ZSTD_DCtx *ctx = ZSTD_createDCtx();
 	ZSTD_inBuffer in = {.src = j->in, .size = j->in_len};
+	uint64_t bound;
 	size_t rc;
 
 	if (!ctx)
 		return bp_err_nomem();
+	if (zstd_measure(j->in, j->in_len, &j->consumed, &bound) && bound && bound <= j->max &&
+	    bound / ZSTD_BLOCK_BYTES <= j->in_len / ZSTD_BLOCK_RATIO) {
+		struct bp_err *err = job_reserve(j, (size_t)bound, 0);
+
+		if (err)
+			return err;
+		rc = ZSTD_decompressDCtx(ctx, j->out, j->out_cap, j->in, j->consumed);
+		if (ZSTD_isError(rc))
+			return job_err(j, 0, "zstd data is corrupt");
+		j->out_len = rc;
+		return NULL;
+	}
 	do {
 		struct bp_err *err = job_reserve(j, 1, in.pos);
 		ZSTD_outBuffer out;
