@@ -339,6 +339,7 @@ static struct bp_err *read_symtab(const struct elf *f, const struct elf *map, co
 		return bp_err_nomem();
 	memcpy(text->text, str_data, strs.sh_size);
 	text->text[strs.sh_size] = '\0';
+	text->used = text->len;
 
 	for (uint64_t i = 1; i < sh->sh_size / sizeof(Elf64_Sym); i++) {
 		Elf64_Sym s;
@@ -364,8 +365,13 @@ static struct bp_err *read_symtab(const struct elf *f, const struct elf *map, co
 			limit = in.sh_size - s.st_value;
 		} else {
 			const struct segment *seg = segment_find(map, s.st_value);
+			Elf64_Shdr in;
 
 			if (!seg || !seg->exec)
+				continue;
+			/* A label among data that shares a segment with code says nothing about code. */
+			if (type == STT_NOTYPE &&
+			    (!get_section(f, s.st_shndx, &in) || !(in.sh_flags & SHF_EXECINSTR)))
 				continue;
 			off = seg->offset + (s.st_value - seg->vaddr);
 			limit = seg->len - (s.st_value - seg->vaddr);

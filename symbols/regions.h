@@ -38,8 +38,8 @@ struct bp_region_span {
 
 struct bp_region_map {
 	uint64_t ram_bytes;
-	struct bp_region_span bios_high[2];      /* where SeaBIOS moves to: one per possible machine type */
-	bool direct_boot;                        /* kernel given to QEMU; the three below are known then */
+	struct bp_region_span bios_high[2]; /* where SeaBIOS moves to: one per possible machine type */
+	bool direct_boot;                   /* kernel given to QEMU; the three below are known then */
 	struct bp_region_span setup;
 	struct bp_region_span decompressor;      /* as loaded */
 	struct bp_region_span decompressor_copy; /* after it moved itself out of its target's way */
@@ -53,8 +53,8 @@ struct bp_region_map {
  * Errors: BP_EOS when @bzimage cannot be read, BP_EUNSUPPORTED when it is not a bzImage (boot protocol 2.02
  * or later, loaded high); the map is then that of a guest without -kernel.
  *
- * Sources: Documentation/arch/x86/boot.rst (header fields); SeaBIOS docs/Memory_Model.md; QEMU places setup at
- * 0x10000 and the rest at 1 MiB; page histograms of executed code, QEMU 7.2 and 10.0, Linux 6.1 and 6.12.
+ * Sources: Documentation/arch/x86/boot.rst (header fields); SeaBIOS docs/Memory_Model.md; QEMU places setup
+ * at 0x10000 and the rest at 1 MiB; page histograms of executed code, QEMU 7.2 and 10.0, Linux 6.1 and 6.12.
  */
 struct bp_err *bp_region_map_init(struct bp_region_map *m, uint64_t ram_bytes,
 				  const char *bzimage) BP_MUST_CHECK;
