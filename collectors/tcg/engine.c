@@ -31,6 +31,7 @@ enum {
 	FUNC_USER_ROOT = 32,
 	FUNC_FIRMWARE = 64,
 	FUNC_INITCALL = 128,
+	FUNC_DO_INITCALL = 256,
 };
 
 struct func {
@@ -282,6 +283,21 @@ static BP_MUST_CHECK struct bp_err *start_run(struct bp_engine *e, struct vstate
 	return NULL;
 }
 
+/*
+ * Room for an event in a run of the vCPU's task. A run that begins gives the task's stack as it is, so this
+ * must be called before the stack is changed for the event.
+ */
+static inline BP_MUST_CHECK struct bp_err *prepare(struct bp_engine *e, struct vstate *v)
+{
+	if (e->n_events + 32 > BP_BLOCK_EVENTS) {
+		struct bp_err *err = flush_block(e);
+
+		if (err)
+			return err;
+	}
+	return e->run_v != v || e->run_ctx != v->ctx ? start_run(e, v) : NULL;
+}
+
 /* Append an event at the vCPU's current clocks; the task's own clocks go along. */
 static inline BP_MUST_CHECK struct bp_err *emit(struct bp_engine *e, struct vstate *v, enum bp_ev_kind kind,
 						uint32_t arg)
@@ -289,14 +305,8 @@ static inline BP_MUST_CHECK struct bp_err *emit(struct bp_engine *e, struct vsta
 	struct bp_err *err;
 	uint64_t dt, di;
 
-	/* Room for a run, this event, and ticks in front of it. */
-	if (e->n_events + 16 > BP_BLOCK_EVENTS) {
-		err = flush_block(e);
-		if (err)
-			return err;
-	}
-	if (e->run_v != v || e->run_ctx != v->ctx) {
-		err = start_run(e, v);
+	if (e->n_events + 16 > BP_BLOCK_EVENTS || e->run_v != v || e->run_ctx != v->ctx) {
+		err = prepare(e, v);
 		if (err)
 			return err;
 	}
@@ -462,6 +472,8 @@ static uint32_t kernel_func_flags(const char *name)
 	if (!strcmp(name, "entry_SYSCALL_64") || !strcmp(name, "entry_SYSCALL_compat") ||
 	    !strcmp(name, "entry_SYSENTER_compat") || !strcmp(name, "entry_INT80_compat"))
 		flags |= FUNC_SYSCALL;
+	if (!strcmp(name, "do_one_initcall"))
+		flags |= FUNC_DO_INITCALL;
 	return flags;
 }
 
@@ -773,6 +785,11 @@ static BP_MUST_CHECK struct bp_err *pop_to(struct bp_engine *e, struct vstate *v
 	struct bp_err *err;
 	uint32_t n_ret = 0;
 
+	if (c->n <= depth)
+		return NULL;
+	err = prepare(e, v);
+	if (err)
+		return err;
 	while (c->n > depth) {
 		struct frame *f = &c->frames[c->n - 1], *up = c->n > 1 ? f - 1 : NULL;
 		uint64_t total = c->cpu_ns + (v->now_ns - v->ev_ns) - f->cpu_ns;
@@ -922,7 +939,7 @@ static BP_MUST_CHECK struct bp_err *kernel_site(struct bp_engine *e, struct vsta
 				return err;
 		}
 	}
-	if (f->flags & FUNC_INITCALL) {
+	if (f->flags & FUNC_INITCALL && c->n && e->funcs[c->frames[c->n - 1].func].flags & FUNC_DO_INITCALL) {
 		err = on_initcall(e, v, f);
 		if (err)
 			return err;
