@@ -42,7 +42,7 @@ struct bp_table;
 struct bp_err *bp_report_create(const char *view, enum bp_clock clock, struct bp_report **ret) BP_MUST_CHECK;
 void bp_report_destroy(struct bp_report *r);
 
-/** bp_report_title() - heading line(s) of the text form */
+/** bp_report_title() - a heading line of the text form; each call adds one (a newline in it is escaped) */
 void bp_report_title(struct bp_report *r, const char *fmt, ...) BP_PRINTF(2, 3);
 /** bp_report_note() - a line under the tables: what is not known, what to do next; JSON "notes" */
 void bp_report_note(struct bp_report *r, const char *fmt, ...) BP_PRINTF(2, 3);
@@ -79,12 +79,14 @@ struct bp_render {
 	enum bp_format format;
 	unsigned width;      /* columns of the terminal; 0: do not cut */
 	bool color;
+	bool utf8;           /* the terminal shows UTF-8; otherwise text is ASCII only */
 	size_t max_rows;     /* of each table in text; 0: all. A cut is said ("... 1234 more rows") */
 };
 
 /**
  * bp_report_render() - write the report; every untrusted string goes through the sink of its form
- * JSON: {"schema":"bootprof-report/1","view":...,"clock":"time"|"insns","rows":[...],...}
+ * JSON: {"schema":"bootprof-report/1","view":...,"clock":"time"|"insns","rows":[...],...}; rows of a table with
+ * a tree column also have "depth". CSV: the main table only. docs/bootprof-report-schema.md has both.
  * Errors: BP_EOS (a write failed; EPIPE is success).
  */
 struct bp_err *bp_report_render(const struct bp_report *r, const struct bp_render *how, FILE *out) BP_MUST_CHECK;
