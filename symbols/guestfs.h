@@ -80,9 +80,9 @@ bool bp_elfsyms_find(const struct bp_elfsyms *e, uint64_t file_offset, const cha
 
 /**
  * bp_elfsyms_fde_find() - start of the function-like piece of code covering a byte offset
- * From the tables for unwinding, for code without a symbol (stripped files): one piece is one row, though it has no name. Compilers emit one
- * entry per function, and one for each part split off it (the "cold" part), so a piece can be less than a
- * function. Pieces exist for code with symbols too: ask bp_elfsyms_find() first.
+ * From the tables for unwinding, for code without a symbol (stripped files): one piece is one row, though it
+ * has no name. Compilers emit one entry per function, and one for each part split off it (the "cold" part), so
+ * a piece can be less than a function. Pieces exist for code with symbols too: ask bp_elfsyms_find() first.
  * @start: file offset where it starts
  * Returns false where the file has no .eh_frame_hdr and no .eh_frame, or no entry covers @file_offset.
  * Source: Linux Standard Base, "Exception Frames".

@@ -32,7 +32,7 @@ static void expect_ok(struct bp_err *err)
 
 struct image {
 	uint8_t data[FILE_BYTES];
-	size_t len = 0;
+	size_t len;
 	Elf64_Sym syms[16];
 	size_t n_syms;
 	char strs[512];
