@@ -18,6 +18,7 @@ struct bp_decoder;
 
 /* A writer splits nothing: blocks given to it must not be larger than this. */
 #define BP_BLOCK_EVENTS 65536
+#define BP_BLOCK_FRAMES 262144
 
 /**
  * bp_trace_writer_create() - start a recording
