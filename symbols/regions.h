@@ -7,6 +7,10 @@
  * The answer is a region, not a function, and depends on the address only. Ask for addresses that no kernel
  * symbol and no process explains: a user-space address would be taken for a physical one. Paging is off or
  * identity-mapped in all of this code, so linear and physical addresses are equal.
+ *
+ * Known to be wrong: the one jump with which SeaBIOS starts further CPUs stands at 0x10000 and counts as
+ * setup; a boot loader's own code at 0x38000 or 0xd4000 is not told apart from SeaBIOS; UEFI firmware is not
+ * looked into.
  */
 #ifndef BP_SYMBOLS_REGIONS_H
 #define BP_SYMBOLS_REGIONS_H
