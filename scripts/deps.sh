@@ -9,7 +9,7 @@ packages=(
 	gcc libc6-dev binutils make pkg-config
 	libelf-dev libdw-dev libzstd-dev liblzma-dev liblz4-dev zlib1g-dev libcmocka-dev
 	qemu-system-x86
-	busybox-static cpio gzip xz-utils zstd python3-minimal
+	busybox-static cpio gzip xz-utils zstd python3
 )
 
 complain()
