@@ -328,16 +328,17 @@ static enum kind resolve(const struct source *src, const char *path, bool follow
 {
 	char rest[2 * PATH_MAX], target[PATH_MAX];
 	const char *p = rest;
-	size_t len = 0;
+	size_t len = 0, left;
 	unsigned links = 0, steps = 0;
 	enum kind kind = KIND_DIR;
 
-	if (strlen(path) >= PATH_MAX)
+	left = strlen(path);
+	if (left >= PATH_MAX)
 		return KIND_NONE;
-	strcpy(rest, path);
+	memcpy(rest, path, left + 1);
 	out[0] = '\0';
 	for (;;) {
-		size_t n, target_len, left;
+		size_t n, target_len;
 		bool last;
 
 		p += strspn(p, "/");
@@ -385,7 +386,7 @@ static enum kind resolve(const struct source *src, const char *path, bool follow
 		}
 	}
 	if (!len)
-		strcpy(out, "/");
+		memcpy(out, "/", 2);
 	return kind;
 }
 
