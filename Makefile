@@ -62,6 +62,10 @@ ifneq ($(filter-out $(NO_BUILD),$(or $(MAKECMDGOALS),all)),)
 ifeq ($(shell command -v $(PKG_CONFIG)),)
 $(error pkg-config is not installed; `make deps` installs what is missing on Debian)
 endif
+CC_VERSION := $(shell $(CC) --version 2>/dev/null | sed -n 1p)
+ifeq ($(CC_VERSION),)
+$(error the compiler $(CC) is not installed; `make deps` installs gcc on Debian, CC= names another)
+endif
 ifneq ($(filter-out all install,$(or $(MAKECMDGOALS),all)),)
 LIBS_WANTED := $(LIBS_NEEDED) cmocka
 else
@@ -117,9 +121,9 @@ define stamp
 	@printf '%s\n' '$1' | cmp -s - $@ || printf '%s\n' '$1' > $@
 endef
 $(O)/flags.stamp: FORCE
-	$(call stamp,$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) $(LIB_LIBS))
+	$(call stamp,$(CC_VERSION) $(ALL_CFLAGS) $(ALL_LDFLAGS) $(LIB_LIBS))
 $(O)/plugin.stamp: FORCE
-	$(call stamp,$(CC) $(PLUGIN_CFLAGS) $(PLUGIN_LDFLAGS))
+	$(call stamp,$(CC_VERSION) $(PLUGIN_CFLAGS) $(PLUGIN_LDFLAGS))
 $(O)/lib.stamp: FORCE
 	$(call stamp,$(LIB_OBJ))
 
@@ -157,7 +161,7 @@ GUEST_CFLAGS := -m64 -std=gnu11 -O1 -g -ffreestanding -fno-pic -mcmodel=kernel -
 	-fno-stack-protector -fcf-protection=none -fno-asynchronous-unwind-tables -fno-optimize-sibling-calls $(WARNINGS)
 GUEST_OBJ := $(patsubst %,$(O)/%.o,$(basename $(GUEST_SRC)))
 $(O)/guest.stamp: FORCE
-	$(call stamp,$(CC) $(GUEST_CFLAGS))
+	$(call stamp,$(CC_VERSION) $(GUEST_CFLAGS))
 $(GUEST_OBJ): $(O)/guest.stamp
 $(O)/tests/guest/%.o: tests/guest/%.c
 	@mkdir -p $(@D)
