@@ -95,6 +95,9 @@ struct vstate {
 	uint64_t pos;          /* next record to read */
 	uint64_t ticks;        /* host ticks >> BP_TICK_SHIFT of the newest record */
 	uint64_t insns;
+	/* Between two stamped records: the first one's clocks, ticks per instruction, where the second one is. */
+	uint64_t stamp_ticks, stamp_insns, pace_until;
+	double pace;
 	uint64_t now_ns;       /* of the newest record, rounded */
 	uint64_t ev_ns, ev_insns; /* up to where events have been written */
 	uint64_t pc;           /* from BP_CTL_PC, 0: none */
@@ -181,16 +184,55 @@ uint64_t bp_engine_ns(const struct bp_engine *e, uint64_t ticks)
 	return (uint64_t)((double)(ticks - e->opts.start_ticks) * e->opts.ns_per_tick);
 }
 
-/* Take over the clocks of a record; they never go back. */
-static inline void clocks(struct bp_engine *e, struct vstate *v, const struct bp_ring_rec *r)
+#define TICKS_MASK ((1ull << (64 - BP_REC_ID_BITS)) - 1)
+
+/* The full ticks of a stamped record, given an earlier one's; they never go back. */
+static inline uint64_t full_ticks(uint64_t before, const struct bp_ring_rec *r)
 {
-	const uint64_t mask = (1ull << (64 - BP_REC_ID_BITS)) - 1;
-	uint64_t d = ((r->a >> BP_REC_ID_BITS) - v->ticks) & mask;
+	uint64_t d = ((r->a >> BP_REC_ID_BITS) - before) & TICKS_MASK;
+
+	return d <= TICKS_MASK / 2 ? before + d : before;
+}
+
+static inline uint32_t insns_since(uint64_t before, const struct bp_ring_rec *r)
+{
+	return (uint32_t)(r->b >> 32) - (uint32_t)before;
+}
+
+/* Time for each instruction from the last stamped record up to the next one. */
+static void find_pace(const struct bp_engine *e, struct vstate *v, uint64_t head)
+{
+	const struct bp_ring_rec *ring = e->ring[v - e->v];
+	uint64_t pos = v->pos;
+	uint32_t di;
+
+	v->stamp_ticks = v->ticks;
+	v->stamp_insns = v->insns;
+	v->pace = 0;
+	while (pos != head && !(ring[pos & (BP_RING_RECORDS - 1)].a >> BP_REC_ID_BITS))
+		pos++;
+	if (pos == head)
+		return;
+	di = insns_since(v->insns, &ring[pos & (BP_RING_RECORDS - 1)]);
+	if (di)
+		v->pace = (double)(full_ticks(v->ticks, &ring[pos & (BP_RING_RECORDS - 1)]) - v->ticks) / di;
+	v->pace_until = pos;
+}
+
+/* Take over the clocks of a record. */
+static inline void clocks(struct bp_engine *e, struct vstate *v, const struct bp_ring_rec *r, uint64_t head)
+{
 	uint64_t ns;
 
-	if (d <= mask / 2)
-		v->ticks += d;
-	v->insns += (uint32_t)((uint32_t)(r->b >> 32) - (uint32_t)v->insns);
+	if (r->a >> BP_REC_ID_BITS) {
+		v->ticks = full_ticks(v->ticks, r);
+		v->insns += insns_since(v->insns, r);
+	} else {
+		if (v->pace_until <= v->pos)
+			find_pace(e, v, head);
+		v->insns += insns_since(v->insns, r);
+		v->ticks = v->stamp_ticks + (uint64_t)(v->pace * (double)(v->insns - v->stamp_insns));
+	}
 	ns = bp_engine_ns(e, v->ticks << BP_TICK_SHIFT) >> TICK_SHIFT << TICK_SHIFT;
 	if (ns > v->now_ns)
 		v->now_ns = ns;
@@ -1534,12 +1576,12 @@ static BP_MUST_CHECK struct bp_err *run_vcpu(struct bp_engine *e, unsigned i, ui
 			if (n >= head - v->pos)
 				return bp_err_new(BP_EDATA, "a record of vCPU %u is longer than what was sent", i);
 			if (is_ordered(id) && !take_ctl) {
-				*at_ctl = (r.a >> BP_REC_ID_BITS) | 1;
+				*at_ctl = full_ticks(v->ticks, &r) | 1;
 				break;
 			}
 			take_ctl = false;
 		}
-		clocks(e, v, &r);
+		clocks(e, v, &r, head);
 		if (v->now_ns > e->limit_ns) {
 			/* After the ready marker: the vCPU's clocks stay where they were. */
 			v->now_ns = e->limit_ns;

@@ -17,7 +17,7 @@
  * returns, see find_registers(); it depends on no structure layout of a QEMU version except that an
  * x86 CPU state begins with the 16 general registers followed by the instruction pointer.
  *
- * Hot path: on_site(). It neither allocates nor fails nor makes system calls; a full ring makes it wait.
+ * Hot path: on_entry() and on_landing(). They neither allocate nor fail nor make system calls; a full ring makes them wait.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -46,6 +46,8 @@ EXPORT int qemu_plugin_version = 1;
 enum { REG_RAX = 0, REG_RCX, REG_RDX, REG_RBX, REG_RSP, REG_RBP, REG_RSI, REG_RDI, REG_RIP = 16, N_REGS = 17 };
 
 #define KERNEL_HALF 0xffff800000000000ull
+/* Landings this far below the last record's stack pointer are on the same stack. */
+#define SAME_STACK_BYTES 0x4000
 #define KERNEL_IMAGE_AREA 0xffffffff80000000ull
 
 struct site {
@@ -60,11 +62,12 @@ struct site {
 struct vcpu {
 	_Alignas(128) uint64_t insns;   /* instructions started, without the current block */
 	uint64_t *insns_ptr;       /* where blocks add to: &insns, or the scoreboard's slot */
-	const uint64_t *regs;      /* QEMU's registers of this vCPU; NULL until found */
+	const uint64_t *regs;      /* QEMU's registers of this vCPU; unknown_regs until found */
 	struct bp_ring_rec *ring;
 	uint64_t head, tail_seen;
 	struct bp_ring_vcpu *shm;
-	uint64_t last_insns;       /* at the last record, to see 32-bit wraps */
+	uint64_t stamp_insns;      /* instructions at the last record that carried the host's clock */
+	uint64_t last_sp;          /* stack pointer of the last record, 0: it says nothing about the next */
 	uint32_t pending_call;     /* an indirect call was the last thing seen */
 	uint32_t find_tries;
 	bool idle;
@@ -76,7 +79,8 @@ static struct bp_site *shm_sites;
 static const uint8_t *text_bitmap;
 static struct vcpu vcpus[BP_MAX_VCPUS];
 static bool inline_global, inline_per_vcpu;
-static bool check_pc;
+/* Stands for registers not found yet: no code runs at this address. */
+static const uint64_t unknown_regs[N_REGS] = { [REG_RIP] = 1 };
 static pid_t recorder_pid;
 
 /* Looked up in QEMU at load time. */
@@ -250,7 +254,9 @@ static void put_ctl(struct vcpu *v, enum bp_ctl code, const void *p1, size_t len
 	/* The clocks in full come first, so that a long pause before this one cannot wrap. */
 	put(v, ticks >> BP_TICK_SHIFT << BP_REC_ID_BITS | BP_CTL_SYNC, insns << 32 | 1);
 	put(v, ticks, insns);
-	v->last_insns = insns;
+	v->stamp_insns = insns;
+	/* What follows may run on another stack: the next landing counts. */
+	v->last_sp = 0;
 	put(v, ticks >> BP_TICK_SHIFT << BP_REC_ID_BITS | (uint64_t)code, insns << 32 | n);
 	while (at < len1 + len2) {
 		struct bp_ring_rec r;
@@ -335,62 +341,97 @@ static __attribute__((noinline)) bool find_registers(struct vcpu *v)
 
 /* ---- the hot path ---- */
 
-static __attribute__((noinline)) void slow_site(struct vcpu *v, const struct site *s);
-
-static inline __attribute__((always_inline)) void site_record(struct vcpu *v, const struct site *s, uint64_t low)
+/*
+ * One record. Reading the host's clock costs more than everything else here, so a record less than
+ * BP_STAMP_INSNS instructions after the last stamped one goes without; the recorder divides the time
+ * between two stamps by instructions. Only stamped records are published: what is visible always ends with one.
+ */
+static inline __attribute__((always_inline)) void site_record(struct vcpu *v, const struct site *s, uint64_t insns,
+							       uint64_t low)
 {
-	uint64_t insns = insns_of(v), ticks;
+	uint64_t a = s->id;
+	bool stamp = insns - v->stamp_insns >= BP_STAMP_INSNS;
 
 	if (unlikely(!room(v, 1)))
 		return;
-	ticks = host_ticks() >> BP_TICK_SHIFT;
-	put(v, ticks << BP_REC_ID_BITS | s->id, insns << 32 | (uint32_t)low);
-	v->last_insns = insns;
-	publish(v);
-}
-
-static void on_site(unsigned cpu, void *udata)
-{
-	const struct site *s = udata;
-	struct vcpu *v = &vcpus[cpu];
-
-	if (unlikely(!v->regs) || unlikely(insns_of(v) - v->last_insns > UINT32_MAX / 2) ||
-	    (unlikely(v->regs[REG_RIP] != s->pc) && check_pc)) {
-		slow_site(v, s);
-	} else {
-		v->pending_call = 0;
-		site_record(v, s, v->regs[REG_RSP]);
+	if (stamp) {
+		a |= host_ticks() >> BP_TICK_SHIFT << BP_REC_ID_BITS;
+		v->stamp_insns = insns;
 	}
-	*v->insns_ptr += s->n_insns;
+	put(v, a, insns << 32 | (uint32_t)low);
+	if (stamp)
+		publish(v);
 }
 
-static __attribute__((noinline)) void slow_site(struct vcpu *v, const struct site *s)
+static __attribute__((noinline)) void slow_site(struct vcpu *v, const struct site *s, uint64_t insns)
 {
-	if (!v->regs) {
+	if (v->regs == unknown_regs) {
 		/* Early on the registers may be too alike to tell: try again, but not for ever. */
 		if (v->find_tries < 1000) {
 			v->find_tries++;
 			find_registers(v);
 		}
-		if (!v->regs) {
+		if (v->regs == unknown_regs) {
 			if (v->find_tries == 1000)
 				shm->no_registers = 1;
-			site_record(v, s, 0);
+			site_record(v, s, insns, 0);
 			return;
 		}
 	}
-	if (insns_of(v) - v->last_insns > UINT32_MAX / 2)
-		put_ctl(v, BP_CTL_SYNC, &(uint64_t[2]){ host_ticks(), insns_of(v) }, 16, NULL, 0);
-	v->pending_call = 0;
-	if (check_pc && v->regs[REG_RIP] != s->pc &&
+	if (insns - v->stamp_insns > UINT32_MAX / 2)
+		put_ctl(v, BP_CTL_SYNC, &(uint64_t[2]){ host_ticks(), insns }, 16, NULL, 0);
+	if (v->regs[REG_RIP] != s->pc &&
 	    /* 16-bit code: the instruction pointer lacks the segment base */
-	    (s->flags & BP_SITE_KERNEL || v->regs[REG_RIP] > 0xffff)) {
-		if (!room(v, 3))
-			return;
-		put(v, (uint64_t)BP_CTL_PC | host_ticks() >> BP_TICK_SHIFT << BP_REC_ID_BITS, insns_of(v) << 32 | 1);
-		put(v, v->regs[REG_RIP], 0);
-	}
-	site_record(v, s, v->regs[REG_RSP]);
+	    (s->flags & BP_SITE_KERNEL || v->regs[REG_RIP] > 0xffff))
+		put_ctl(v, BP_CTL_PC, &(uint64_t[2]){ v->regs[REG_RIP], 0 }, 16, NULL, 0);
+	site_record(v, s, insns, v->regs[REG_RSP]);
+}
+
+/* The current block's instructions are counted, its first one has not run yet: returns the count before. */
+static inline uint64_t count_block(struct vcpu *v, const struct site *s)
+{
+	uint64_t insns = *v->insns_ptr;
+
+	*v->insns_ptr = insns + s->n_insns;
+	v->pending_call = 0;
+	return insns;
+}
+
+static inline bool is_slow(const struct vcpu *v, const struct site *s, uint64_t insns)
+{
+	return unlikely(v->regs[REG_RIP] != s->pc) || unlikely(insns - v->stamp_insns > UINT32_MAX / 2);
+}
+
+static void on_entry(unsigned cpu, void *udata)
+{
+	const struct site *s = udata;
+	struct vcpu *v = &vcpus[cpu];
+	uint64_t insns = count_block(v, s), sp = v->regs[REG_RSP];
+
+	v->last_sp = sp;
+	if (is_slow(v, s, insns))
+		slow_site(v, s, insns);
+	else
+		site_record(v, s, insns, sp);
+}
+
+/*
+ * A landing says that everything below the stack pointer has returned. When the record before it was for
+ * the same stack pointer or a higher one on this stack, nothing can have returned: a loop that begins behind a call.
+ */
+static void on_landing(unsigned cpu, void *udata)
+{
+	const struct site *s = udata;
+	struct vcpu *v = &vcpus[cpu];
+	uint64_t insns = count_block(v, s), sp = v->regs[REG_RSP];
+
+	if (v->last_sp - sp < SAME_STACK_BYTES && v->regs[REG_RIP] == s->pc)
+		return;
+	v->last_sp = sp;
+	if (is_slow(v, s, insns))
+		slow_site(v, s, insns);
+	else
+		site_record(v, s, insns, sp);
 }
 
 /* Blocks that are only counted, where QEMU cannot do it inline. */
@@ -628,17 +669,21 @@ static void on_hook(unsigned cpu, void *udata)
 	const struct site *s = udata;
 	struct vcpu *v = &vcpus[cpu];
 
-	if (!v->regs) {
-		on_site(cpu, udata);
+	uint64_t insns;
+
+	if (v->regs == unknown_regs) {
+		on_entry(cpu, udata);
 		return;
 	}
+	insns = *v->insns_ptr;
 	v->pending_call = 0;
+	v->last_sp = 0;
 	if (shm->hooks[s->hook].kind == BP_HOOK_SYSCALL) {
-		site_record(v, s, (uint32_t)v->regs[REG_RAX]);
+		site_record(v, s, insns, (uint32_t)v->regs[REG_RAX]);
 		*v->insns_ptr += s->n_insns;
 		return;
 	}
-	slow_site(v, s);
+	slow_site(v, s, insns);
 	switch (shm->hooks[s->hook].kind) {
 	case BP_HOOK_SWITCH:
 		hook_switch(v);
@@ -809,8 +854,11 @@ static struct site *site_get(uint64_t pc, uint32_t flags, uint32_t n_insns, int 
 
 static struct vcpu *translating_vcpu(void)
 {
-	void **current = dlsym(RTLD_DEFAULT, "current_cpu");
+	/* QEMU's own thread-local variable: its address is another one in each thread. */
+	static __thread void **current;
 
+	if (!current)
+		current = dlsym(RTLD_DEFAULT, "current_cpu");
 	if (current && *current)
 		for (unsigned i = 0; i < shm->smp_vcpus && i < BP_MAX_VCPUS; i++)
 			if (vcpus[i].cpu == *current)
@@ -930,10 +978,11 @@ static void on_translate(qemu_plugin_id_t id, struct qemu_plugin_tb *tb)
 		s = site_get(vaddr, flags, (uint32_t)n, hook);
 	pthread_mutex_unlock(&lock);
 
-	if (s)
-		qemu_plugin_register_vcpu_tb_exec_cb(tb, hook >= 0 ? on_hook : on_site, QEMU_PLUGIN_CB_NO_REGS, s);
-	else
+	if (!s)
 		count_inline(tb, n);
+	else
+		qemu_plugin_register_vcpu_tb_exec_cb(tb, hook >= 0 ? on_hook : flags & ~BP_SITE_KERNEL & ~BP_SITE_LANDING ?
+						     on_entry : on_landing, QEMU_PLUGIN_CB_NO_REGS, s);
 }
 
 /* ---- life of a vCPU and of QEMU ---- */
@@ -1019,6 +1068,7 @@ static int map_shm(int fd)
 		vcpus[i].ring = (struct bp_ring_rec *)(void *)(base + bp_shm_ring_offset(i));
 		vcpus[i].shm = &shm->vcpu[i];
 		vcpus[i].insns_ptr = &vcpus[i].insns;
+		vcpus[i].regs = unknown_regs;
 	}
 	return 0;
 }
@@ -1058,7 +1108,6 @@ int qemu_plugin_install(qemu_plugin_id_t id, const struct qemu_info *info, int a
 	} else if (q.tb_inline_v1 && info->system.max_vcpus == 1) {
 		inline_global = true;
 	}
-	check_pc = true;
 	__atomic_store_n(&shm->api, (uint32_t)qemu_plugin_version, __ATOMIC_RELEASE);
 	qemu_plugin_register_vcpu_init_cb(id, on_vcpu_init);
 	qemu_plugin_register_vcpu_idle_cb(id, on_idle);

@@ -23,7 +23,8 @@
 #define BP_MAX_TEXT_BYTES (64u << 20)       /* largest kernel text: one bit a byte says "a function starts here" */
 #define BP_HEAD_BYTES 64                    /* code bytes compared at a hook to prove the slide */
 
-/* One record. `a`: bits 0-23 the site or control code, bits 24-63 host ticks / 2^BP_TICK_SHIFT.
+/* One record. `a`: bits 0-23 the site or control code, bits 24-63 host ticks / 2^BP_TICK_SHIFT, 0: not
+ * taken; the time is then between the stamped records around it, divided by instructions.
  * `b`: bits 0-31 low half of the stack pointer (for a system call entry: its number; for a control record:
  * how many records of payload follow), bits 32-63 low half of the instruction count. */
 struct bp_ring_rec {
@@ -33,6 +34,7 @@ struct bp_ring_rec {
 #define BP_REC_ID_BITS 24
 #define BP_REC_ID_MASK ((1u << BP_REC_ID_BITS) - 1)
 #define BP_TICK_SHIFT 4
+#define BP_STAMP_INSNS 64 /* records at least this many instructions apart are stamped */
 
 /* Control codes: ids below BP_CTL_N. Payload layouts below. */
 enum bp_ctl {
