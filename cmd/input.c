@@ -1,0 +1,68 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+#include "cmd/input.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "cmd/cmd.h"
+
+struct bp_err *bp_input_open(const char *path, struct bp_trace **ret)
+{
+	struct bp_err *err = bp_trace_open(path ? path : BP_DEFAULT_FILE, ret);
+
+	if (err && !path && access(BP_DEFAULT_FILE, F_OK))
+		return bp_err_wrap(
+		    err, "no recording here: make one with \"bootprof record\", or name one with -i");
+	return err;
+}
+
+static void add_part(struct bp_strbuf *sb, size_t start, const char *text)
+{
+	if (sb->len > start)
+		bp_strbuf_adds(sb, ", ");
+	bp_strbuf_adds(sb, text);
+}
+
+void bp_input_damage_text(const struct bp_trace *t, struct bp_strbuf *sb)
+{
+	const struct bp_trace_damage *d = bp_trace_damage(t);
+	size_t start = sb->len;
+
+	if (d->unfinished)
+		add_part(sb, start, "not finished (the recorder was killed or ran out of space)");
+	if (d->bad_chunks) {
+		add_part(sb, start, "");
+		bp_strbuf_addf(sb, "%" PRIu64 " damaged chunk%s", d->bad_chunks,
+			       d->bad_chunks == 1 ? "" : "s");
+	}
+	if (d->missing_chunks) {
+		add_part(sb, start, "");
+		bp_strbuf_addf(sb, "%" PRIu64 " missing chunk%s", d->missing_chunks,
+			       d->missing_chunks == 1 ? "" : "s");
+	}
+	if (d->lost_bytes) {
+		add_part(sb, start, "");
+		bp_strbuf_addf(sb, "%" PRIu64 " byte%s not readable", d->lost_bytes,
+			       d->lost_bytes == 1 ? "" : "s");
+	}
+	if (d->bad_chunks || d->lost_bytes)
+		bp_strbuf_addf(sb, " (from offset %" PRIu64 ")", d->first_bad_offset);
+}
+
+void bp_input_warn(const char *command, const struct bp_trace *t)
+{
+	struct bp_strbuf text = BP_STRBUF_INIT, path = BP_STRBUF_INIT;
+
+	bp_input_damage_text(t, &text);
+	if (text.len) {
+		const char *name = bp_trace_path(t);
+
+		bp_strbuf_add_term(&path, name, strlen(name));
+		fprintf(stderr, "bootprof %s: warning: %s: %s\n", command, bp_strbuf_str(&path),
+			bp_strbuf_str(&text));
+	}
+	bp_strbuf_deinit(&text);
+	bp_strbuf_deinit(&path);
+}

@@ -1,0 +1,26 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Opening a recording on behalf of the user. */
+#ifndef BP_CMD_INPUT_H
+#define BP_CMD_INPUT_H
+
+#include "core/err.h"
+#include "core/strbuf.h"
+#include "core/trace.h"
+
+/** bp_input_open() - bp_trace_open() with a hint when the default file is not there; @path NULL:
+ * BP_DEFAULT_FILE */
+struct bp_err *bp_input_open(const char *path, struct bp_trace **ret) BP_MUST_CHECK;
+
+/** bp_input_damage_text() - add what damage took from the recording, as one line without newline; nothing if
+ * sound */
+void bp_input_damage_text(const struct bp_trace *t, struct bp_strbuf *sb);
+
+/** bp_input_warn() - the same as a warning on standard error */
+void bp_input_warn(const char *command, const struct bp_trace *t);
+
+static inline void bp_input_closep(struct bp_trace **t)
+{
+	bp_trace_destroy(*t);
+}
+
+#endif
