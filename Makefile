@@ -39,6 +39,7 @@ MAIN_SRC := $(wildcard bootprof.c)
 PLUGIN_SRC := $(wildcard collectors/tcg/plugin.c)
 UNIT_SRC := $(sort $(filter-out $(SKIP),$(wildcard tests/unit/test_*.c)))
 FUZZ_SRC := $(sort $(filter-out $(SKIP),$(wildcard tests/fuzz/fuzz_*.c)))
+PERF_SRC := $(sort $(filter-out $(SKIP),$(wildcard tests/perf/perf_*.c)))
 HEADERS := $(sort $(wildcard $(LIB_DIRS:%=%/*.h) tests/unit/*.h tests/fuzz/*.h))
 GUEST_SRC := $(wildcard tests/guest/*.S tests/guest/*.c)
 
@@ -48,6 +49,7 @@ PROGRAM := $(if $(MAIN_SRC),$(O)/bootprof)
 PLUGIN := $(if $(PLUGIN_SRC),$(O)/bootprof-tcg.so)
 UNIT := $(UNIT_SRC:tests/unit/%.c=$(O)/unit/%)
 FUZZ_REPLAY := $(FUZZ_SRC:tests/fuzz/%.c=$(O)/fuzz/%)
+PERF := $(PERF_SRC:tests/perf/%.c=$(O)/perf/%)
 GUEST := $(if $(GUEST_SRC),$(O)/guest/guest.elf)
 
 # Libraries are looked up only when something is going to be compiled: `make deps`, `make check` and `make demo`
@@ -113,7 +115,7 @@ bootprof: $(PROGRAM)
 endif
 endif
 
-tests: all $(UNIT) $(FUZZ_REPLAY) $(GUEST)
+tests: all $(UNIT) $(FUZZ_REPLAY) $(PERF) $(GUEST)
 
 # Changed flags, or another list of files in the library, rebuild.
 define stamp
@@ -154,6 +156,11 @@ $(FUZZ_REPLAY): $(O)/fuzz/%: $(O)/tests/fuzz/%.o $(O)/tests/fuzz/replay.o $(LIB)
 	@mkdir -p $(@D)
 	$(say) LINK $@
 	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $< $(O)/tests/fuzz/replay.o $(LIB) $(LIB_LIBS) -lm
+
+$(PERF): $(O)/perf/%: $(O)/tests/perf/%.o $(LIB)
+	@mkdir -p $(@D)
+	$(say) LINK $@
+	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $< $(LIB) $(LIB_LIBS) -lm
 
 # The test guest: no libraries, linked in the upper half of the address space like a kernel. -O1 and no sibling
 # calls, so that functions are entered as often as the source says.
@@ -223,8 +230,8 @@ check-asan:
 	@$(MAKE) $(JOBS) O=$(O)/asan SAN=address,undefined tests
 	@BP_PREFIX=asan- $(MAKE) O=$(O)/asan SAN=address,undefined check-unit check-fuzz check-golden
 
-bench: all $(GUEST)
-	@for s in $(sort $(wildcard tests/perf/*.sh)); do BOOTPROF=$(O)/bootprof $$s || exit 1; done
+bench: all $(PERF)
+	@for s in $(PERF) $(sort $(wildcard tests/perf/*.sh)); do BOOTPROF=$(O)/bootprof $$s || exit 1; done
 
 # libFuzzer, FUZZ_SECONDS each; what it finds is left in $(O)/libfuzzer/NAME/.
 FUZZ_O := $(O)/libfuzzer
@@ -285,4 +292,4 @@ help:
 
 -include $(LIB_OBJ:.o=.d) $(O)/bootprof.d $(O)/bootprof-tcg.so.d
 -include $(GUEST_OBJ:.o=.d)
--include $(UNIT_SRC:%.c=$(O)/%.d) $(FUZZ_SRC:%.c=$(O)/%.d) $(O)/tests/fuzz/replay.d
+-include $(UNIT_SRC:%.c=$(O)/%.d) $(FUZZ_SRC:%.c=$(O)/%.d) $(PERF_SRC:%.c=$(O)/%.d) $(O)/tests/fuzz/replay.d
