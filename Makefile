@@ -231,7 +231,7 @@ check-asan:
 	@BP_PREFIX=asan- $(MAKE) O=$(O)/asan SAN=address,undefined check-unit check-fuzz check-golden
 
 bench: all $(PERF)
-	@for s in $(PERF) $(sort $(wildcard tests/perf/*.sh)); do BOOTPROF=$(O)/bootprof $$s || exit 1; done
+	@for s in $(sort $(wildcard tests/perf/*.sh)); do BOOTPROF=$(O)/bootprof $$s || exit 1; done
 
 # libFuzzer, FUZZ_SECONDS each; what it finds is left in $(O)/libfuzzer/NAME/.
 FUZZ_O := $(O)/libfuzzer
