@@ -497,7 +497,7 @@ struct bp_err *bp_walk_begin_run(struct bp_walk *w, const struct bp_block *block
 				 const struct bp_walk_ops *ops, void *ctx, struct bp_walk_now *now)
 {
 	struct bp_walk_private *p = w->priv;
-	struct bp_walk_task *t;
+	struct bp_walk_task *t = NULL;
 	uint32_t old_vcpu;
 	bool stale;
 	struct bp_err *err;
