@@ -100,6 +100,7 @@ struct vstate {
 	double pace;
 	uint64_t now_ns;       /* of the newest record, rounded */
 	uint64_t ev_ns, ev_insns; /* up to where events have been written */
+	uint64_t end_insns;    /* instructions when the newest site's block has run to its end */
 	uint64_t pc;           /* from BP_CTL_PC, 0: none */
 	bool in_kernel, halted;
 	uint64_t halted_since, halted_ns, events;
@@ -924,36 +925,52 @@ static BP_MUST_CHECK struct bp_err *on_initcall(struct bp_engine *e, struct vsta
 	return mark(e, v, "initcall-level", f->level_name ? f->level_name : "");
 }
 
+/*
+ * The block that began here ends with iret or sysret: what returns is the innermost interrupt or system call.
+ * Its last instructions still belong to the handler.
+ */
+static BP_MUST_CHECK struct bp_err *kernel_iret(struct bp_engine *e, struct vstate *v, uint32_t sp)
+{
+	struct ctx *c = v->ctx;
+	const struct frame *f;
+	struct bp_err *err;
+	uint32_t i = c->n;
+
+	v->insns = v->end_insns;
+	while (i > c->n_user && c->frames[i - 1].kind != BP_EV_IRQ && !(c->frames[i - 1].flags & FRAME_FROM_USER))
+		i--;
+	f = i ? &c->frames[i - 1] : NULL;
+	if (i <= c->n_user) {
+		/* A new task's first way to user space, or the kernel's own after an exec. */
+		if (c->mm && c->n > c->n_user) {
+			err = pop_to(e, v, c->n_user);
+			return err ? err : user_root(e, v);
+		}
+		/* A handler that we do not know as one: it was entered right above where it returns from. */
+		if (c->n > c->n_user && c->frames[c->n - 1].slot - sp < IRET_WINDOW_BYTES)
+			return pop_to(e, v, c->n - 1);
+		return NULL;
+	}
+	if (f->flags & FRAME_FROM_USER) {
+		err = pop_to(e, v, c->n_user);
+		return err ? err : user_root(e, v);
+	}
+	if (f->slot - sp < IRET_WINDOW_BYTES || sp - f->slot < 16)
+		return pop_to(e, v, i - 1);
+	return NULL;
+}
+
+static BP_MUST_CHECK struct bp_err *kernel_entry(struct bp_engine *e, struct vstate *v, uint32_t flags, uint32_t func,
+						 uint32_t sp);
+
 static BP_MUST_CHECK struct bp_err *kernel_site(struct bp_engine *e, struct vstate *v, const struct bp_site *s,
 						uint32_t func, uint32_t sp)
 {
 	struct ctx *c = v->ctx;
-	const struct func *f = &e->funcs[func];
 	uint32_t depth, flags = s->flags;
-	struct bp_err *err;
+	struct bp_err *err = NULL;
 
-	if (flags & BP_SITE_IRET) {
-		/* Return from the innermost interrupt or system call; from to-user ones everything goes. */
-		uint32_t i = c->n;
-
-		while (i > c->n_user && c->frames[i - 1].kind != BP_EV_IRQ && !(c->frames[i - 1].flags & FRAME_FROM_USER))
-			i--;
-		if (i <= c->n_user) {
-			/* A new task's first way to user space, or the kernel's own after an exec. */
-			if (!c->mm || c->n <= c->n_user)
-				return NULL;
-			err = pop_to(e, v, c->n_user);
-			return err ? err : user_root(e, v);
-		}
-		if (c->frames[i - 1].flags & FRAME_FROM_USER)
-			err = pop_to(e, v, c->n_user);
-		else if (c->frames[i - 1].slot - sp < IRET_WINDOW_BYTES || sp - c->frames[i - 1].slot < 16)
-			return pop_to(e, v, i - 1);
-		else
-			return NULL;
-		return err ? err : user_root(e, v);
-	}
-
+	v->end_insns = v->insns + s->n_insns;
 	if ((flags & BP_SITE_ENTRY) && (flags & BP_SITE_LANDING))
 		/* A function right behind a call: a return only if that call's frame is the one that ends here. */
 		flags &= c->n && c->frames[c->n - 1].slot == sp - 8 ? ~(uint32_t)BP_SITE_ENTRY : ~(uint32_t)BP_SITE_LANDING;
@@ -967,10 +984,21 @@ static BP_MUST_CHECK struct bp_err *kernel_site(struct bp_engine *e, struct vsta
 		}
 		if (c->n <= c->n_user) {
 			e->status.unmatched++;
-			return push(e, v, BP_EV_CALL, func, sp, 0);
+			err = push(e, v, BP_EV_CALL, func, sp, 0);
 		}
-		return NULL;
+	} else if (flags & BP_SITE_ENTRY) {
+		err = kernel_entry(e, v, flags, func, sp);
 	}
+	return !err && (flags & BP_SITE_IRET) ? kernel_iret(e, v, sp) : err;
+}
+
+static BP_MUST_CHECK struct bp_err *kernel_entry(struct bp_engine *e, struct vstate *v, uint32_t flags, uint32_t func,
+						 uint32_t sp)
+{
+	struct ctx *c = v->ctx;
+	const struct func *f = &e->funcs[func];
+	struct bp_err *err;
+	uint32_t depth;
 
 	if (c->resuming) {
 		/* Right after a switch: the stack must be as it was left, else the task is another one. */
@@ -1184,7 +1212,8 @@ static BP_MUST_CHECK struct bp_err *on_switch(struct bp_engine *e, struct vstate
 		prev->next = e->ctxs[hash64(s->prev)];
 		e->ctxs[hash64(s->prev)] = prev;
 	}
-	/* The time up to here is the old task's. */
+	/* Up to the end of the block that switches stacks, everything is the old task's. */
+	v->insns = v->end_insns;
 	err = emit(e, v, BP_EV_TICK, 0);
 	if (err)
 		return err;

@@ -59,6 +59,12 @@ struct site {
 	struct site *next;         /* hash chain */
 };
 
+enum pending {
+	PENDING_NONE,
+	PENDING_CALL,              /* the next block to be translated is a function */
+	PENDING_UNWIND,            /* ... is where code goes on after the stack was cut back, as longjmp() does */
+};
+
 struct vcpu {
 	_Alignas(128) uint64_t insns;   /* instructions started, without the current block */
 	uint64_t *insns_ptr;       /* where blocks add to: &insns, or the scoreboard's slot */
@@ -68,7 +74,7 @@ struct vcpu {
 	struct bp_ring_vcpu *shm;
 	uint64_t stamp_insns;      /* instructions at the last record that carried the host's clock */
 	uint64_t last_sp;          /* stack pointer of the last record, 0: it says nothing about the next */
-	uint32_t pending_call;     /* an indirect call was the last thing seen */
+	uint32_t pending;          /* enum pending: the last thing seen was a jump to an address nobody knows yet */
 	uint32_t find_tries;
 	bool idle;
 	void *cpu;                 /* QEMU's CPUState */
@@ -393,7 +399,7 @@ static inline uint64_t count_block(struct vcpu *v, const struct site *s)
 	uint64_t insns = *v->insns_ptr;
 
 	*v->insns_ptr = insns + s->n_insns;
-	v->pending_call = 0;
+	v->pending = PENDING_NONE;
 	return insns;
 }
 
@@ -440,10 +446,10 @@ static void on_count(unsigned cpu, void *udata)
 	vcpus[cpu].insns += (uintptr_t)udata;
 }
 
-static void on_indirect_call(unsigned cpu, void *udata)
+/* @udata: enum pending */
+static void on_indirect(unsigned cpu, void *udata)
 {
-	(void)udata;
-	vcpus[cpu].pending_call = 1;
+	vcpus[cpu].pending = (uint32_t)(uintptr_t)udata;
 }
 
 /* ---- hooks: guest memory is read here, nothing in it is trusted ---- */
@@ -676,7 +682,7 @@ static void on_hook(unsigned cpu, void *udata)
 		return;
 	}
 	insns = *v->insns_ptr;
-	v->pending_call = 0;
+	v->pending = PENDING_NONE;
 	v->last_sp = 0;
 	if (shm->hooks[s->hook].kind == BP_HOOK_SYSCALL) {
 		site_record(v, s, insns, (uint32_t)v->regs[REG_RAX]);
@@ -732,7 +738,7 @@ static size_t insn_bytes(const struct qemu_plugin_insn *insn, uint8_t buf[16])
 	return n;
 }
 
-enum flow { FLOW_OTHER, FLOW_CALL, FLOW_CALL_INDIRECT, FLOW_JUMP, FLOW_IRET };
+enum flow { FLOW_OTHER, FLOW_CALL, FLOW_CALL_INDIRECT, FLOW_JUMP, FLOW_JUMP_INDIRECT, FLOW_IRET };
 
 /*
  * What the last instruction of a block does; @target for direct calls and jumps. Only the
@@ -775,11 +781,30 @@ static enum flow decode_flow(const uint8_t *b, size_t n, uint64_t next, uint64_t
 	}
 	if (b[i] == 0xff && i + 1 < n && ((b[i + 1] >> 3 & 7) == 2 || (b[i + 1] >> 3 & 7) == 3))
 		return FLOW_CALL_INDIRECT;
+	if (b[i] == 0xff && i + 1 < n && (b[i + 1] >> 3 & 7) == 4)
+		return FLOW_JUMP_INDIRECT;
 	if (b[i] == 0x9a)
 		return FLOW_CALL_INDIRECT;
 	if (b[i] == 0xcf || (b[i] == 0x0f && i + 1 < n && b[i + 1] == 0x07))
 		return FLOW_IRET;
 	return FLOW_OTHER;
+}
+
+/* Does a 64-bit block load the stack pointer: mov to rsp from a register or memory, pop rsp? */
+static bool loads_stack_pointer(const struct qemu_plugin_tb *tb, size_t n)
+{
+	for (size_t i = 0; i < n; i++) {
+		uint8_t b[16];
+		size_t len = insn_bytes(qemu_plugin_tb_get_insn(tb, i), b);
+
+		if (len == 1 && b[0] == 0x5c)
+			return true;
+		if (len >= 3 && (b[0] & 0xf9) == 0x48 && b[1] == 0x89 && (b[2] & 0xc7) == 0xc4)
+			return !(b[0] & 1);
+		if (len >= 3 && (b[0] & 0xfc) == 0x48 && b[1] == 0x8b && (b[2] & 0x38) == 0x20)
+			return true;
+	}
+	return false;
 }
 
 /* Do the bytes in front of @insn look like a call? Seen only inside the same page. */
@@ -866,10 +891,9 @@ static struct vcpu *translating_vcpu(void)
 	return NULL;
 }
 
-static bool is_function_start(uint64_t vaddr, const uint8_t *first, size_t first_len)
+static bool is_function_start(const struct vcpu *v, uint64_t vaddr, const uint8_t *first, size_t first_len)
 {
 	uint64_t link;
-	struct vcpu *v;
 
 	if (vaddr >= KERNEL_HALF) {
 		if (shm->slide_known) {
@@ -892,8 +916,7 @@ static bool is_function_start(uint64_t vaddr, const uint8_t *first, size_t first
 		return true;
 	if (set_has(&call_targets, vaddr))
 		return true;
-	v = translating_vcpu();
-	return v && v->pending_call;
+	return v && v->pending == PENDING_CALL;
 }
 
 static int find_hook(uint64_t vaddr)
@@ -922,6 +945,7 @@ static void on_translate(qemu_plugin_id_t id, struct qemu_plugin_tb *tb)
 	size_t n = qemu_plugin_tb_n_insns(tb), first_len, last_len;
 	struct qemu_plugin_insn *first, *last;
 	uint8_t fb[16], lb[16];
+	const struct vcpu *v;
 	struct site *s = NULL;
 	uint32_t flags = 0;
 	enum flow flow;
@@ -948,11 +972,16 @@ static void on_translate(qemu_plugin_id_t id, struct qemu_plugin_tb *tb)
 	if (flow == FLOW_CALL || flow == FLOW_CALL_INDIRECT)
 		set_add(&return_sites, next);
 	if (flow == FLOW_CALL_INDIRECT)
-		qemu_plugin_register_vcpu_insn_exec_cb(last, on_indirect_call, QEMU_PLUGIN_CB_NO_REGS, NULL);
+		qemu_plugin_register_vcpu_insn_exec_cb(last, on_indirect, QEMU_PLUGIN_CB_NO_REGS, (void *)PENDING_CALL);
+	if (flow == FLOW_JUMP_INDIRECT && loads_stack_pointer(tb, n))
+		qemu_plugin_register_vcpu_insn_exec_cb(last, on_indirect, QEMU_PLUGIN_CB_NO_REGS, (void *)PENDING_UNWIND);
+	v = translating_vcpu();
+	if (v && v->pending == PENDING_UNWIND)
+		set_add(&return_sites, vaddr);
 	if (vaddr >= KERNEL_HALF)
 		flags |= BP_SITE_KERNEL;
 	if (flags & BP_SITE_KERNEL || !shm->no_user || !shm->slide_known) {
-		if (is_function_start(vaddr, fb, first_len)) {
+		if (is_function_start(v, vaddr, fb, first_len)) {
 			flags |= BP_SITE_ENTRY;
 			hook = find_hook(vaddr);
 			if (flow == FLOW_JUMP && target == vaddr)
