@@ -7,7 +7,7 @@
 #include <string.h>
 
 #include "cmd/cmd.h"
-#include "collectors/tcg/record.h"
+#include "cmd/record_run.h"
 
 static const char help[] =
 	"Usage: bootprof record [OPTION]... [--] QEMU [QEMU-OPTION]...\n"

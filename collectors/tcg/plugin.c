@@ -830,6 +830,14 @@ static bool after_call(const struct qemu_plugin_insn *insn, uint64_t vaddr)
 	return room_before >= 2 && p[-2] == 0xff && (p[-1] & 0xf8) == 0x10;
 }
 
+/* The recorder reads the kernel's symbols while QEMU and the firmware start. */
+static __attribute__((noinline)) void wait_prepared(void)
+{
+	while (!__atomic_load_n(&shm->prepared, __ATOMIC_ACQUIRE) && !__atomic_load_n(&shm->stop, __ATOMIC_RELAXED) &&
+	       getppid() == recorder_pid)
+		usleep(500);
+}
+
 /* The kernel runs where it was linked plus a slide: known when its first page's code shows up there. */
 static void find_slide(const struct qemu_plugin_tb *tb, uint64_t vaddr)
 {
@@ -960,6 +968,8 @@ static void on_translate(qemu_plugin_id_t id, struct qemu_plugin_tb *tb)
 	last_len = insn_bytes(last, lb);
 	next = qemu_plugin_insn_vaddr(last) + last_len;
 
+	if (unlikely(!__atomic_load_n(&shm->prepared, __ATOMIC_ACQUIRE)) && vaddr >= KERNEL_HALF)
+		wait_prepared();
 	pthread_mutex_lock(&lock);
 	shm->n_tbs++;
 	if (!shm->first_exec_ticks)

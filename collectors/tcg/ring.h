@@ -144,7 +144,8 @@ struct bp_ring_shm {
 	uint64_t magic;
 	uint64_t bytes;                  /* of the whole mapping */
 
-	/* Set by the recorder before QEMU starts. */
+	/* Set by the recorder before `prepared`, except the last two: before QEMU starts. */
+	uint32_t prepared;               /* 1: names are loaded; the plugin waits for it at the first kernel code */
 	uint64_t text_base, text_bytes;  /* kernel text as linked; 0 bytes: no kernel image known */
 	uint64_t n_hooks;
 	struct bp_hook hooks[BP_MAX_HOOKS];

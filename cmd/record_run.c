@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 #define _GNU_SOURCE
-#include "collectors/tcg/record.h"
+#include "cmd/record_run.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -35,6 +35,8 @@
 
 /* How long the recorder sleeps between two looks at the rings: they hold 50 ms of the busiest guest. */
 #define DRAIN_MS 5
+/* Base for comparing the two host clocks. */
+#define CALIBRATE_NS (NS_PER_S / 50)
 #define STATUS_NS (NS_PER_S / 4)
 #define FLUSH_NS (NS_PER_S / 10)
 /* After asking QEMU to end, this long until it is killed. */
@@ -800,25 +802,50 @@ static BP_MUST_CHECK struct bp_err *check_request(struct recorder *r)
 	return NULL;
 }
 
-static BP_MUST_CHECK struct bp_err *check_qemu(struct recorder *r, struct bp_strbuf *version)
+/* "QEMU emulator version 7.2.22 (...)"; empty when what was started is a script around QEMU. */
+static void qemu_version(const struct recorder *r, struct bp_strbuf *version)
 {
-	const char *qemu = r->opts->qemu_argv[0];
-	struct bp_strbuf help = BP_STRBUF_INIT;
-	struct bp_err *err = NULL;
 	char *nl;
 
-	/* A script around QEMU need not understand -version: only a QEMU's own answer is used. */
-	if (!qemu_says(qemu, "-version", version) || !strstr(bp_strbuf_str(version), "QEMU")) {
+	if (!qemu_says(r->opts->qemu_argv[0], "-version", version) || !strstr(bp_strbuf_str(version), "QEMU"))
 		bp_strbuf_clear(version);
-	} else if (qemu_says(qemu, "-help", &help) && help.len && !strstr(help.data, "\n-plugin ")) {
-		err = bp_err_new(BP_EUNSUPPORTED, "%s was built without TCG plugins (it has no -plugin option)", qemu);
-	}
-	bp_strbuf_deinit(&help);
 	nl = version->data ? strchr(version->data, '\n') : NULL;
 	if (nl) {
 		*nl = '\0';
 		version->len = (size_t)(nl - version->data);
 	}
+}
+
+/* Why did no guest instruction come? */
+static BP_MUST_CHECK struct bp_err *nothing_executed(const struct recorder *r, int qemu_status)
+{
+	int code = WIFEXITED(qemu_status) ? WEXITSTATUS(qemu_status) : 128 + WTERMSIG(qemu_status);
+	const char *qemu = r->opts->qemu_argv[0];
+	struct bp_strbuf help = BP_STRBUF_INIT;
+	bool no_plugins;
+
+	if (r->shm->api)
+		return bp_err_new(BP_EUNSUPPORTED, "QEMU ended with status %d without executing a guest instruction under TCG", code);
+	no_plugins = qemu_says(qemu, "-help", &help) && help.len && !strstr(help.data, "\n-plugin ");
+	bp_strbuf_deinit(&help);
+	if (no_plugins)
+		return bp_err_new(BP_EUNSUPPORTED, "%s was built without TCG plugins (it has no -plugin option)", qemu);
+	return bp_err_new(BP_EOS, "%s ended with status %d before it loaded the plugin", qemu, code);
+}
+
+/*
+ * Open everything names come from, while QEMU builds its machine: the plugin waits for it in front of the
+ * first kernel instruction.
+ */
+static BP_MUST_CHECK struct bp_err *load_names(struct recorder *r, int *until_hook)
+{
+	const char *kernel = r->opts->kernel_image ? r->opts->kernel_image : r->args.kernel;
+	struct bp_err *err;
+
+	err = bp_record_names_create(kernel, r->opts->vmlinux, r->opts->guest_root, &r->args, warn_line, &r->names);
+	if (!err)
+		err = bp_record_names_prepare(r->names, r->shm, r->mark_names, r->opts->until_function, until_hook);
+	__atomic_store_n(&r->shm->prepared, 1, __ATOMIC_RELEASE);
 	return err;
 }
 
@@ -827,44 +854,38 @@ static BP_MUST_CHECK struct bp_err *run(struct recorder *r, int *status)
 	struct bp_strbuf version bp_cleanup(bp_strbuf_deinit) = BP_STRBUF_INIT;
 	struct sigaction sa = { .sa_handler = on_signal };
 	struct bp_engine_options eo = { 0 };
-	uint64_t ns0, ticks0, ns1, ticks1, end_ns, n;
-	const char *kernel, *how;
+	uint64_t ns, ticks, end_ns, n;
+	const char *how;
 	struct bp_err *err;
 	struct bp_fact f;
 	int qemu_status = 0;
 
 	err = check_request(r);
 	if (!err)
-		err = check_qemu(r, &version);
-	if (!err)
 		err = make_shm(r);
-	if (err)
-		return err;
-	clock_pair(r->shm, &ns0, &ticks0);
-	kernel = r->opts->kernel_image ? r->opts->kernel_image : r->args.kernel;
-	err = bp_record_names_create(kernel, r->opts->vmlinux, r->opts->guest_root, &r->args, warn_line, &r->names);
-	if (!err)
-		err = bp_record_names_prepare(r->names, r->shm, r->mark_names, r->opts->until_function, &eo.until_hook);
 	if (!err)
 		err = bp_trace_writer_create(r->opts->output, 4, &r->writer);
-	if (!err)
-		err = write_info(r, bp_strbuf_str(&version));
 	if (err)
 		return err;
-	/* The longer the base, the better the ratio of the two clocks. */
-	while (now_ns() - ns0 < 20000000)
-		usleep(2000);
-	clock_pair(r->shm, &ns1, &ticks1);
-	r->ns_per_tick = (double)(ns1 - ns0) / (double)(ticks1 - ticks0);
-
 	sigaction(SIGINT, &sa, NULL);
 	sigaction(SIGTERM, &sa, NULL);
 	sigaction(SIGHUP, &sa, NULL);
 	sigaction(SIGWINCH, &sa, NULL);
 	signal(SIGPIPE, SIG_IGN);
 	err = start_qemu(r);
+	if (!err)
+		err = load_names(r, &eo.until_hook);
 	if (err)
 		return err;
+	qemu_version(r, &version);
+	err = write_info(r, bp_strbuf_str(&version));
+	if (err)
+		return err;
+	/* The longer the base, the better the ratio of the two clocks. */
+	while (since_start(r) < CALIBRATE_NS)
+		usleep(2000);
+	clock_pair(r->shm, &ns, &ticks);
+	r->ns_per_tick = (double)(ns - r->start_ns) / (double)(ticks - r->start_ticks);
 	eo.mark_names = r->mark_names;
 	eo.until_function = r->opts->until_function;
 	eo.until_exec = r->opts->until_exec;
@@ -885,13 +906,8 @@ static BP_MUST_CHECK struct bp_err *run(struct recorder *r, int *status)
 		return err;
 	if (r->shm->not_tcg_target)
 		return bp_err_new(BP_EUNSUPPORTED, "only system emulation of x86_64 with at most %d vCPUs can be recorded", BP_MAX_VCPUS);
-	if (!r->shm->first_exec_ticks) {
-		if (!r->shm->api)
-			return bp_err_new(BP_EOS, "QEMU ended with status %d before it loaded the plugin",
-					  WIFEXITED(qemu_status) ? WEXITSTATUS(qemu_status) : 128 + WTERMSIG(qemu_status));
-		return bp_err_new(BP_EUNSUPPORTED, "QEMU ended with status %d without executing a guest instruction under TCG",
-				  WIFEXITED(qemu_status) ? WEXITSTATUS(qemu_status) : 128 + WTERMSIG(qemu_status));
-	}
+	if (!r->shm->first_exec_ticks)
+		return nothing_executed(r, qemu_status);
 	if (r->opts->until_port >= 0 && r->args.debug_exit_port == (unsigned)r->opts->until_port && WIFEXITED(qemu_status) &&
 	    WEXITSTATUS(qemu_status) == (int)(r->opts->until_value << 1 | 1)) {
 		char by[48];

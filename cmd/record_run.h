@@ -5,8 +5,8 @@
  *
  * One recording at a time in a process: it handles SIGINT, SIGTERM, SIGHUP and SIGWINCH.
  */
-#ifndef BP_COLLECTORS_TCG_RECORD_H
-#define BP_COLLECTORS_TCG_RECORD_H
+#ifndef BP_CMD_RECORD_RUN_H
+#define BP_CMD_RECORD_RUN_H
 
 #include <stdbool.h>
 #include <stdint.h>
