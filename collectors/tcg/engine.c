@@ -77,6 +77,8 @@ struct ctx {
 	uint32_t id, pid, tgid;
 	uint32_t task_flags;   /* BP_TASK_* */
 	char comm[17];
+	char comm_before[17];  /* before its exec: the kernel renames the task a little later than we do */
+	char *exe;             /* file it runs, NULL for kernel threads */
 	int owner;             /* vCPU running it, -1 if none */
 	bool resuming;         /* switched in; the next entry must be on top of its stack */
 	struct mm *mm;
@@ -631,10 +633,20 @@ static BP_MUST_CHECK struct bp_err *user_func(struct bp_engine *e, struct mm *mm
 
 /* ---- tasks and address spaces ---- */
 
-static BP_MUST_CHECK struct bp_err *task_fact(struct bp_engine *e, const struct vstate *v, const struct ctx *c,
-					      const char *exe)
+static BP_MUST_CHECK struct bp_err *task_fact(struct bp_engine *e, const struct vstate *v, const struct ctx *c)
 {
-	return fact(e, v, BP_FACT_TASK, c->comm, exe, c->id, c->pid, c->tgid, c->task_flags);
+	return fact(e, v, BP_FACT_TASK, c->comm, c->exe, c->id, c->pid, c->tgid, c->task_flags);
+}
+
+static BP_MUST_CHECK struct bp_err *set_exe(struct ctx *c, const char *path)
+{
+	char *copy = path ? strdup(path) : NULL;
+
+	if (path && !copy)
+		return bp_err_nomem();
+	free(c->exe);
+	c->exe = copy;
+	return NULL;
 }
 
 static BP_MUST_CHECK struct bp_err *ctx_create(struct bp_engine *e, uint64_t task_ptr, struct ctx **ret)
@@ -671,6 +683,9 @@ static void ctx_renew(struct bp_engine *e, struct ctx *c)
 	c->cpu_ns = c->cpu_insns = 0;
 	c->block = NO_BLOCK;
 	c->mod_name[0] = '\0';
+	c->comm_before[0] = '\0';
+	free(c->exe);
+	c->exe = NULL;
 	c->mm = NULL;
 	if (e->run_ctx == c)
 		e->run_ctx = NULL;
@@ -1235,9 +1250,10 @@ static BP_MUST_CHECK struct bp_err *on_switch(struct bp_engine *e, struct vstate
 			return err;
 	}
 	if (s->known) {
-		if (!renewed && strncmp(c->comm, s->comm, 16))
+		if (renewed || (strncmp(c->comm, s->comm, 16) && strncmp(c->comm_before, s->comm, 16))) {
 			renewed = true;
-		memcpy(c->comm, s->comm, 16);
+			memcpy(c->comm, s->comm, 16);
+		}
 		c->pid = s->pid;
 		c->tgid = s->tgid;
 		c->task_flags = (s->flags & PF_KTHREAD ? BP_TASK_KERNEL : 0) | (s->pid ? 0 : BP_TASK_IDLE);
@@ -1247,7 +1263,7 @@ static BP_MUST_CHECK struct bp_err *on_switch(struct bp_engine *e, struct vstate
 	c->owner = (int)(v - e->v);
 	c->resuming = true;
 	v->ctx = c;
-	return renewed ? task_fact(e, v, c, "") : NULL;
+	return renewed ? task_fact(e, v, c) : NULL;
 }
 
 static BP_MUST_CHECK struct bp_err *on_exec(struct bp_engine *e, struct vstate *v, uint64_t mm, const char *path)
@@ -1281,9 +1297,13 @@ static BP_MUST_CHECK struct bp_err *on_exec(struct bp_engine *e, struct vstate *
 	c->mm = mm_get(e, mm);
 	if (c->mm)
 		mm_clear(c->mm);
-	snprintf(c->comm, sizeof(c->comm), "%.16s", base ? base + 1 : path);
+	memcpy(c->comm_before, c->comm, sizeof(c->comm_before));
+	/* TASK_COMM_LEN is 16 with the NUL. */
+	snprintf(c->comm, sizeof(c->comm), "%.15s", base ? base + 1 : path);
 	c->task_flags = 0;
-	err = task_fact(e, v, c, path);
+	err = set_exe(c, path);
+	if (!err)
+		err = task_fact(e, v, c);
 	if (!err)
 		err = fact(e, v, BP_FACT_TASK_PARENT, "exec", "", c->id, old, 0, 0);
 	if (!err && !e->init_seen && c->pid == 1) {
@@ -1312,6 +1332,9 @@ static BP_MUST_CHECK struct bp_err *on_fork(struct bp_engine *e, struct vstate *
 	c->tgid = f->tgid;
 	memcpy(c->comm, v->ctx->comm, sizeof(c->comm));
 	c->task_flags = f->mm ? 0 : BP_TASK_KERNEL;
+	err = set_exe(c, v->ctx->exe);
+	if (err)
+		return err;
 	to = mm_get(e, f->mm);
 	c->mm = to;
 	if (to && from && to != from) {
@@ -1320,7 +1343,7 @@ static BP_MUST_CHECK struct bp_err *on_fork(struct bp_engine *e, struct vstate *
 			err = mm_add(to, from->maps[i].start, from->maps[i].end, from->maps[i].pgoff, from->maps[i].path);
 	}
 	if (!err)
-		err = task_fact(e, v, c, "");
+		err = task_fact(e, v, c);
 	if (!err)
 		err = fact(e, v, BP_FACT_TASK_PARENT, "fork", "", c->id, v->ctx->id, 0, 0);
 	return err;
@@ -1650,7 +1673,7 @@ static BP_MUST_CHECK struct bp_err *first_time(struct bp_engine *e)
 		v->ctx->owner = (int)i;
 		v->ticks = e->shm->first_exec_ticks >> BP_TICK_SHIFT;
 		v->now_ns = v->ev_ns = bp_engine_ns(e, e->shm->first_exec_ticks) >> TICK_SHIFT << TICK_SHIFT;
-		err = task_fact(e, v, v->ctx, "");
+		err = task_fact(e, v, v->ctx);
 	}
 	if (!err)
 		err = mark(e, &e->v[0], "first-instruction", "");
@@ -1818,6 +1841,7 @@ struct bp_err *bp_engine_create(struct bp_ring_shm *shm, struct bp_trace_writer 
 static void ctx_destroy(struct ctx *c)
 {
 	free(c->frames);
+	free(c->exe);
 	free(c);
 }
 
