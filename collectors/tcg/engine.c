@@ -20,6 +20,9 @@
 #define KERNEL_HALF 0xffff800000000000ull
 #define PF_KTHREAD 0x00200000u
 #define MAX_CONSOLE_LINE 1024
+
+/* A block that fills slowly is written after this time: a kill loses no more. */
+#define BLOCK_NS 200000000u
 #define NO_BLOCK UINT64_MAX
 
 enum {
@@ -169,6 +172,7 @@ struct bp_engine {
 	struct bp_run *runs;
 	struct bp_frame *bframes;
 	size_t n_events, n_runs, n_bframes, cap_runs, cap_bframes;
+	uint64_t block_ns;     /* host time at which the block was begun */
 	uint64_t block_seq, ev_seq; /* number of blocks; events ever appended minus dropped, for folding */
 	struct vstate *run_v;
 	struct ctx *run_ctx;
@@ -321,6 +325,8 @@ static BP_MUST_CHECK struct bp_err *start_run(struct bp_engine *e, struct vstate
 		};
 	}
 	c->block = e->block_seq;
+	if (!e->n_events)
+		e->block_ns = v->now_ns;
 	e->events[e->n_events++] = (struct bp_event){ .kind = BP_EV_RUN, .arg = (uint32_t)e->n_runs++ };
 	e->ev_seq++;
 	e->run_v = v;
@@ -1712,6 +1718,8 @@ struct bp_err *bp_engine_drain(struct bp_engine *e, uint64_t *n)
 		err = run_vcpu(e, best, head[best], true, &ctl[best]);
 	}
 	*n = e->status.records - before;
+	if (!err && e->n_events && e->status.now_ns > e->block_ns + BLOCK_NS)
+		err = flush_block(e);
 	return err;
 }
 
