@@ -892,6 +892,7 @@ static BP_MUST_CHECK struct bp_err *run(struct recorder *r, int *status)
 	eo.until_console = r->has_console_re ? console_matches : NULL;
 	eo.until_console_self = r;
 	eo.max_bytes = r->opts->max_bytes;
+	eo.end_at_poweroff = r->opts->deterministic;
 	eo.start_ticks = r->start_ticks;
 	eo.ns_per_tick = r->ns_per_tick;
 	err = bp_engine_create(r->shm, r->writer, bp_record_names_get(r->names), &eo, &r->engine);

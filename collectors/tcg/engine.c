@@ -1491,6 +1491,8 @@ static BP_MUST_CHECK struct bp_err *on_mark(struct bp_engine *e, struct vstate *
 		e->status.poweroff = true;
 	else if (!strcmp(name, "halt"))
 		e->status.halt = true;
+	if (e->opts.end_at_poweroff && e->status.poweroff)
+		e->limit_ns = v->now_ns;
 	return mark(e, v, name, "");
 }
 

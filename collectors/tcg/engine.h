@@ -57,6 +57,8 @@ struct bp_engine_options {
 	bool (*until_console)(void *self, const char *line); /* ready when it returns true; NULL: none */
 	void *until_console_self;
 	uint64_t max_bytes;            /* 0: unbounded */
+	/* End at the guest's request to be switched off: how long it waits for that differs from run to run. */
+	bool end_at_poweroff;
 	uint64_t start_ticks;          /* host ticks at time 0 */
 	double ns_per_tick;            /* of one unscaled host tick */
 };
