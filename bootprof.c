@@ -12,8 +12,10 @@
 #include "core/version.h"
 
 static const struct bp_cmd *const commands[] = {
+    &bp_cmd_record,
     &bp_cmd_info,
     &bp_cmd_dump,
+    &bp_cmd_export,
 };
 
 enum { EXIT_ERROR = 1, EXIT_USAGE = 2 };
