@@ -2,6 +2,23 @@
 /*
  * The payload of an EVENTS chunk: a block of events as columns, each column a zstd frame of its own
  * where that is smaller. Layout: bootprof-trace(5), "Event blocks".
+ *
+ * Why this layout. Measured on the boot of a Debian 12 cloud kernel (20.2 million events, 10.1 million calls,
+ * times in ticks of 16 ns), zstd level 1, bytes per call:
+ *
+ *   16-byte structs as they are                        2.28, expanded at 15 ns an event
+ *   4-byte rows (function low, high, time, insns)      1.18, 4.2 ns
+ *   the same four as planes in one frame               0.84, 2.2 ns
+ *   the same four as planes, a frame each              0.82, 2.1 ns
+ *   function: two planes 0.102, 16-bit words 0.075, kinds apart from functions 0.129,
+ *             dictionary and tokens 0.061 (what is used here)
+ *   time 0.59 of noise that nothing predicts; instructions 0.13
+ *
+ * A boot repeats itself, and zstd finds repetitions of tokens and of instruction distances by itself: predicting
+ * them could save a tenth of a byte at most and would cost a table look-up per event. Level 3 saves 1 %, level -1
+ * costs 20 %. A frame per column gives each its own entropy table. The dictionary also makes checking cheap:
+ * function ids and return counts are looked at once per distinct event, not once per event.
+ * tests/perf/perf_trace.c measures.
  */
 #include "core/trace_format.h"
 

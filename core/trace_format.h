@@ -62,9 +62,9 @@ struct bp_chunk_header {
 	uint64_t sequence;          /* 0, 1, 2 ... through the file */
 	uint64_t first_ns, last_ns; /* host times covered; 0 and 0 where there is no time */
 	uint32_t n_funcs;           /* functions defined by the chunks before this one */
-	uint32_t reserved;
-	uint32_t payload_crc; /* of the stored bytes */
-	uint32_t crc;         /* of the header before it */
+	uint32_t n_blocks;          /* EVENTS chunks before this one: tells whether any of them were lost */
+	uint32_t payload_crc;       /* of the stored bytes */
+	uint32_t crc;               /* of the header before it */
 };
 
 _Static_assert(sizeof(struct bp_file_header) == 64, "file header");
@@ -121,7 +121,7 @@ struct bp_err *bp_events_decode(struct bp_events_decoder *dec, struct bp_buf *b,
 /** bp_trace_tick_shift() - from the file header (0 if that is damaged) */
 unsigned bp_trace_tick_shift(const struct bp_trace *t);
 
-/** bp_trace_writer_skip() - leave out a sequence number, as if a chunk was lost here */
+/** bp_trace_writer_skip() - as if a chunk with a block was lost here */
 void bp_trace_writer_skip(struct bp_trace_writer *w);
 
 #endif

@@ -57,7 +57,7 @@ struct scan {
 	uint64_t sequence; /* next one expected */
 	uint64_t bad_from; /* start of the bytes being skipped */
 	bool bad;
-	bool gap; /* something was lost since the last block */
+	uint32_t n_blocks; /* EVENTS chunks expected before the next one */
 	bool ended;
 	uint64_t good; /* whole chunks seen */
 	ZSTD_DCtx *dctx;
@@ -150,7 +150,6 @@ static void skip_from(struct bp_trace *t, struct scan *s, uint64_t offset)
 	if (s->bad)
 		return;
 	s->bad = true;
-	s->gap = true;
 	s->bad_from = offset;
 	if (!t->damage.bad_chunks)
 		t->damage.first_bad_offset = offset;
@@ -173,7 +172,6 @@ static void skip_to(struct bp_trace *t, struct scan *s, uint64_t offset, uint64_
 		if (!t->damage.bad_chunks && !t->damage.missing_chunks)
 			t->damage.first_bad_offset = offset;
 		t->damage.missing_chunks += lost;
-		s->gap = true;
 	}
 }
 
@@ -455,9 +453,9 @@ static struct bp_err *take_block(struct bp_trace *t, struct scan *s, uint64_t of
 	    .first_ns = head->first_ns,
 	    .last_ns = head->last_ns,
 	    .stored_bytes = head->stored_bytes,
-	    .gap = s->gap,
+	    .gap = head->n_blocks != s->n_blocks,
 	};
-	s->gap = false;
+	s->n_blocks = head->n_blocks + 1;
 	return NULL;
 }
 

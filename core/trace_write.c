@@ -31,6 +31,7 @@ struct bp_trace_writer {
 	char *path;
 	uint64_t bytes; /* end of the last whole chunk */
 	uint64_t sequence;
+	uint32_t n_blocks; /* EVENTS chunks written */
 	uint32_t file_id;
 	uint64_t n_funcs;     /* given */
 	uint64_t n_funcs_out; /* in chunks written */
@@ -190,6 +191,7 @@ static struct bp_err *write_chunk(struct bp_trace_writer *w, struct bp_chunk_hea
 	head.file_id = w->file_id;
 	head.sequence = w->sequence;
 	head.n_funcs = (uint32_t)w->n_funcs_out;
+	head.n_blocks = w->n_blocks;
 	head.payload_crc = bp_crc32c(0, w->out + sizeof(head), head.stored_bytes);
 	head.crc = bp_crc32c(0, &head, offsetof(struct bp_chunk_header, crc));
 	memcpy(w->out, &head, sizeof(head));
@@ -197,6 +199,7 @@ static struct bp_err *write_chunk(struct bp_trace_writer *w, struct bp_chunk_hea
 	if (err)
 		return err;
 	w->sequence++;
+	w->n_blocks += head.type == BP_CHUNK_EVENTS;
 	return NULL;
 }
 
@@ -414,6 +417,7 @@ uint64_t bp_trace_writer_bytes(const struct bp_trace_writer *w)
 void bp_trace_writer_skip(struct bp_trace_writer *w)
 {
 	w->sequence++;
+	w->n_blocks++;
 }
 
 struct bp_err *bp_trace_writer_close(struct bp_trace_writer *w)
