@@ -2,6 +2,7 @@
 #define _GNU_SOURCE
 #include "cmd/record_run.h"
 
+#include <cpuid.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -105,11 +106,13 @@ static void warn_line(const char *line)
 /* A time stamp counter that the kernel itself does not trust is not used. */
 static bool tsc_usable(void)
 {
+	unsigned a, b, c, d;
 	char buf[32] = "";
 	FILE *f = fopen("/sys/devices/system/clocksource/clocksource0/current_clocksource", "re");
 
+	/* Without /sys the processor is asked: CPUID 80000007h, EDX bit 8, invariant TSC. */
 	if (!f)
-		return false;
+		return __get_cpuid(0x80000007, &a, &b, &c, &d) && d & 1u << 8;
 	if (!fgets(buf, sizeof(buf), f))
 		buf[0] = '\0';
 	fclose(f);

@@ -246,11 +246,12 @@ static inline uint64_t insns_of(const struct vcpu *v)
 	return *v->insns_ptr;
 }
 
-/* A control record with @len bytes of payload from one or two pieces. */
-static void put_ctl(struct vcpu *v, enum bp_ctl code, const void *p1, size_t len1, const void *p2, size_t len2)
+/* A control record at @insns instructions, with a payload of one or two pieces. */
+static void put_ctl_at(struct vcpu *v, uint64_t insns, enum bp_ctl code, const void *p1, size_t len1, const void *p2,
+		       size_t len2)
 {
 	uint64_t n = (len1 + len2 + sizeof(struct bp_ring_rec) - 1) / sizeof(struct bp_ring_rec);
-	uint64_t ticks = host_ticks(), insns = insns_of(v);
+	uint64_t ticks = host_ticks();
 	uint8_t chunk[sizeof(struct bp_ring_rec)];
 	const uint8_t *a = p1, *b = p2;
 	size_t at = 0;
@@ -276,6 +277,11 @@ static void put_ctl(struct vcpu *v, enum bp_ctl code, const void *p1, size_t len
 	}
 	v->shm->insns = insns;
 	publish(v);
+}
+
+static void put_ctl(struct vcpu *v, enum bp_ctl code, const void *p1, size_t len1, const void *p2, size_t len2)
+{
+	put_ctl_at(v, insns_of(v), code, p1, len1, p2, len2);
 }
 
 /* ---- QEMU's registers ---- */
@@ -385,11 +391,11 @@ static __attribute__((noinline)) void slow_site(struct vcpu *v, const struct sit
 		}
 	}
 	if (insns - v->stamp_insns > UINT32_MAX / 2)
-		put_ctl(v, BP_CTL_SYNC, &(uint64_t[2]){ host_ticks(), insns }, 16, NULL, 0);
+		put_ctl_at(v, insns, BP_CTL_SYNC, &(uint64_t[2]){ host_ticks(), insns }, 16, NULL, 0);
 	if (v->regs[REG_RIP] != s->pc &&
 	    /* 16-bit code: the instruction pointer lacks the segment base */
 	    (s->flags & BP_SITE_KERNEL || v->regs[REG_RIP] > 0xffff))
-		put_ctl(v, BP_CTL_PC, &(uint64_t[2]){ v->regs[REG_RIP], 0 }, 16, NULL, 0);
+		put_ctl_at(v, insns, BP_CTL_PC, &(uint64_t[2]){ v->regs[REG_RIP], 0 }, 16, NULL, 0);
 	site_record(v, s, insns, v->regs[REG_RSP]);
 }
 
