@@ -499,7 +499,7 @@ struct bp_events_decoder {
 	struct bp_frame *frames;
 	size_t frames_cap;
 	struct task_depth *tasks; /* power of two */
-	size_t tasks_cap;
+	size_t tasks_cap, tasks_used; /* of tasks_cap slots, for the block at hand */
 };
 
 void bp_events_decoder_destroy(struct bp_events_decoder *dec)
@@ -761,13 +761,14 @@ static struct bp_err *clear_tasks(struct bp_events_decoder *dec, uint32_t n_runs
 	err = grow(&dec->tasks, &dec->tasks_cap, want, sizeof(*dec->tasks));
 	if (err)
 		return err;
-	memset(dec->tasks, 0xff, dec->tasks_cap * sizeof(*dec->tasks));
+	dec->tasks_used = want;
+	memset(dec->tasks, 0xff, want * sizeof(*dec->tasks));
 	return NULL;
 }
 
 static struct task_depth *find_task(struct bp_events_decoder *dec, uint32_t task)
 {
-	size_t mask = dec->tasks_cap - 1, h = (task * 0x9e3779b9u >> 7) & mask;
+	size_t mask = dec->tasks_used - 1, h = (task * 0x9e3779b9u >> 7) & mask;
 
 	while (dec->tasks[h].depth >= 0 && dec->tasks[h].task != task)
 		h = (h + 1) & mask;
