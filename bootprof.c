@@ -119,6 +119,7 @@ static struct bp_err *check_stdout(void)
 
 static struct bp_err *run(int argc, char **argv, const char **command, int *status)
 {
+	static char full_name[64];
 	const struct bp_cmd *cmd;
 	const char *name = argc > 1 ? argv[1] : NULL;
 	char *help_argv[] = {NULL, (char *)"--help", NULL};
@@ -152,6 +153,9 @@ static struct bp_err *run(int argc, char **argv, const char **command, int *stat
 	if (!cmd)
 		return unknown(name);
 	*command = cmd->name;
+	/* getopt_long() puts it in front of what it says. */
+	snprintf(full_name, sizeof(full_name), "bootprof %s", cmd->name);
+	argv[0] = full_name;
 	return cmd->run(argc, argv, status);
 }
 

@@ -7,7 +7,7 @@
 
 /**
  * struct bp_cmd - one command
- * @run: @argv[0] is the command's name. Returns an error (BP_EUSAGE: exit code 2, others 1; printed by
+ * @run: @argv[0] is "bootprof NAME". Returns an error (BP_EUSAGE: exit code 2, others 1; printed by
  *       main as "bootprof NAME: text"), or NULL with the exit code in *status (0 when untouched).
  */
 struct bp_cmd {
