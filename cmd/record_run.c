@@ -170,6 +170,17 @@ static void status_area(struct recorder *r, bool on)
 	fflush(stderr);
 }
 
+/* The guest reset the terminal (SeaBIOS does): the last row is ours again. The cursor is at home then. */
+static void restore_area(const struct recorder *r, const char *output, size_t len)
+{
+	if (!r->terminal || r->opts->quiet || r->rows <= 4)
+		return;
+	if (memmem(output, len, "\033c", 2) || memmem(output, len, "\033[r", 3) || memmem(output, len, "\033[!p", 4)) {
+		fprintf(stderr, "\0337\033[1;%dr\0338", r->rows - 1);
+		fflush(stderr);
+	}
+}
+
 static void show_status(struct recorder *r)
 {
 	const struct bp_engine_status *s = bp_engine_status(r->engine);
@@ -258,6 +269,7 @@ static BP_MUST_CHECK struct bp_err *console_output(struct recorder *r, bool *end
 	if (r->status_shown && !r->terminal && isatty(STDERR_FILENO))
 		fputs("\r\033[K", stderr);
 	write_all(STDOUT_FILENO, buf, (size_t)n);
+	restore_area(r, buf, (size_t)n);
 	for (ssize_t i = 0; i < n && !err; i++) {
 		if (buf[i] == '\r')
 			continue;
