@@ -18,7 +18,7 @@ struct bp_decoder;
 
 /* A writer splits nothing: blocks given to it must not be larger than this. */
 #define BP_BLOCK_EVENTS 65536
-#define BP_BLOCK_FRAMES 262144
+#define BP_BLOCK_FRAMES 262144 /* all stacks of a block together; more is refused with BP_EUNSUPPORTED */
 
 /**
  * bp_trace_writer_create() - start a recording
@@ -37,13 +37,18 @@ struct bp_err *bp_trace_writer_fact(struct bp_trace_writer *w, const struct bp_f
 /** bp_trace_writer_func() - define the next function id (func->id must be the number defined so far) */
 struct bp_err *bp_trace_writer_func(struct bp_trace_writer *w, const struct bp_func *func) BP_MUST_CHECK;
 
-/** bp_trace_writer_block() - write a block; the facts and functions given before it are written first */
+/**
+ * bp_trace_writer_block() - write a block; the facts and functions given before it are written first
+ * Errors of this and the other writing functions: BP_EOS (no space, with the path): the file ends with its
+ * last whole chunk, nothing of this call was taken, and the same call may be made again later.
+ */
 struct bp_err *bp_trace_writer_block(struct bp_trace_writer *w, const struct bp_block *block) BP_MUST_CHECK;
 
 /** bp_trace_writer_fold() - write totals of folded calls; rows of several chunks add up */
-struct bp_err *bp_trace_writer_fold(struct bp_trace_writer *w, const struct bp_fold *rows, size_t n) BP_MUST_CHECK;
+struct bp_err *bp_trace_writer_fold(struct bp_trace_writer *w, const struct bp_fold *rows,
+				    size_t n) BP_MUST_CHECK;
 
-/** bp_trace_writer_flush() - write out pending facts and functions; after it a kill loses nothing given so far */
+/** bp_trace_writer_flush() - write out pending facts and functions; a kill then loses nothing given so far */
 struct bp_err *bp_trace_writer_flush(struct bp_trace_writer *w) BP_MUST_CHECK;
 
 /** bp_trace_writer_bytes() - size of the file so far */
@@ -58,7 +63,7 @@ void bp_trace_writer_destroy(struct bp_trace_writer *w);
 /* What a damaged or unfinished file lost. */
 struct bp_trace_damage {
 	bool unfinished;          /* no end chunk */
-	uint64_t bad_chunks;      /* chunks that failed their checksum or made no sense */
+	uint64_t bad_chunks;      /* failed their checksum (of event blocks: the header's), or made no sense */
 	uint64_t missing_chunks;  /* gaps in the sequence numbers */
 	uint64_t lost_bytes;      /* bytes skipped */
 	uint64_t first_bad_offset;
@@ -91,7 +96,8 @@ size_t bp_trace_n_blocks(const struct bp_trace *t);
 void bp_trace_block_range(const struct bp_trace *t, size_t i, uint64_t *first_ns, uint64_t *last_ns);
 
 /** bp_trace_block_gap() - true when blocks were lost between block @i - 1 and block @i: a reader must then
- * start from the stacks given in block @i */
+ * start from the stacks given in block @i. The same holds when block @i - 1 itself could not be decoded:
+ * damage inside a block shows only when it is read. */
 bool bp_trace_block_gap(const struct bp_trace *t, size_t i);
 
 struct bp_err *bp_decoder_create(struct bp_decoder **ret) BP_MUST_CHECK;
