@@ -839,7 +839,8 @@ static BP_MUST_CHECK struct bp_err *frame_done(struct bp_engine *e, struct vstat
 		return NULL;
 	memcpy(name, c->mod_name, sizeof(name));
 	c->mod_name[0] = '\0';
-	return fact(e, v, BP_FACT_MODULE_INIT, name, "", c->mod_start_ns, v->now_ns, v->insns - c->mod_start_insns, c->id);
+	return fact(e, v, BP_FACT_MODULE_INIT, name, "", c->mod_start_ns, v->now_ns,
+		    c->cpu_insns + v->insns - v->ev_insns - c->mod_start_insns, c->id);
 }
 
 /* Pop down to @depth frames. */
@@ -1423,7 +1424,7 @@ static BP_MUST_CHECK struct bp_err *on_module(struct bp_engine *e, struct vstate
 
 		memcpy(c->mod_name, m->name, sizeof(c->mod_name));
 		c->mod_start_ns = v->now_ns;
-		c->mod_start_insns = v->insns;
+		c->mod_start_insns = c->cpu_insns + v->insns - v->ev_insns;
 		c->frames[c->n - 1].flags |= FRAME_MODINIT;
 	}
 	return fact(e, v, BP_FACT_MODULE_LOAD, m->name, "", m->base, m->size, v->ctx->id, m->n_syms);
