@@ -63,7 +63,7 @@ void bp_trace_writer_destroy(struct bp_trace_writer *w);
 /* What a damaged or unfinished file lost. */
 struct bp_trace_damage {
 	bool unfinished;          /* no end chunk */
-	uint64_t bad_chunks;      /* checksum is wrong (of event blocks: the header's) or they make no sense */
+	uint64_t bad_chunks;      /* wrong checksum (of event blocks: of the header) or senseless */
 	uint64_t missing_chunks;  /* gaps in the sequence numbers */
 	uint64_t lost_bytes;      /* bytes skipped */
 	uint64_t first_bad_offset;
