@@ -168,32 +168,47 @@ static void table_fail(struct bp_table *t)
 	t->report->failed = true;
 }
 
-void bp_table_row_depth(struct bp_table *t, unsigned depth)
+/* Give row @row a depth. Rows that were made before the first depth have 0. */
+static void set_depth(struct bp_table *t, size_t row, unsigned depth)
 {
-	if (t->failed)
-		return;
-	assert(t->n_cells == t->n_rows * t->n_cols);
-	if (depth && !t->depths) {
-		t->cap_depths = t->n_rows + 16;
+	if (!t->depths) {
+		if (!depth)
+			return;
+		t->cap_depths = row + 16;
 		t->depths = calloc(t->cap_depths, sizeof(*t->depths));
 		if (!t->depths) {
 			table_fail(t);
 			return;
 		}
 	}
-	if (t->depths) {
-		if (!grow((void **)&t->depths, t->n_rows, &t->cap_depths, sizeof(*t->depths))) {
-			table_fail(t);
-			return;
-		}
-		t->depths[t->n_rows] = depth;
+	if (!grow((void **)&t->depths, row, &t->cap_depths, sizeof(*t->depths))) {
+		table_fail(t);
+		return;
 	}
-	t->n_rows++;
+	t->depths[row] = depth;
+}
+
+/* Whether a row was begun and has no cell yet. */
+static bool row_is_new(const struct bp_table *t)
+{
+	return t->n_rows && t->n_cells == (t->n_rows - 1) * t->n_cols;
 }
 
 void bp_table_row(struct bp_table *t)
 {
-	bp_table_row_depth(t, 0);
+	if (t->failed)
+		return;
+	assert(t->n_cells == t->n_rows * t->n_cols);
+	set_depth(t, t->n_rows, 0);
+	t->n_rows++;
+}
+
+void bp_table_row_depth(struct bp_table *t, unsigned depth)
+{
+	if (!t->failed && !row_is_new(t))
+		bp_table_row(t);
+	if (!t->failed)
+		set_depth(t, t->n_rows - 1, depth);
 }
 
 /* Room for the next cell of the current row; NULL when the table has failed. */

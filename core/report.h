@@ -39,7 +39,8 @@ struct bp_report;
 struct bp_table;
 
 /** bp_report_create() - @view: "functions"; goes into JSON as it is */
-struct bp_err *bp_report_create(const char *view, enum bp_clock clock, struct bp_report **ret) BP_MUST_CHECK;
+struct bp_err *bp_report_create(const char *view, enum bp_clock clock,
+				struct bp_report **ret) BP_MUST_CHECK;
 void bp_report_destroy(struct bp_report *r);
 
 /** bp_report_title() - a heading line of the text form; each call adds one (a newline in it is escaped) */
@@ -50,8 +51,8 @@ void bp_report_note(struct bp_report *r, const char *fmt, ...) BP_PRINTF(2, 3);
 void bp_report_scalar(struct bp_report *r, const char *id, int64_t value);
 
 /**
- * bp_report_table() - add a table; the first one is the main one, its rows are "rows" in JSON and CSV;
- * the others are members of "tables" by @id
+ * bp_report_table() - add a table; the first one is the main one, its rows are "rows" in JSON and CSV; the
+ * others are members of "tables" by @id
  * @cols: borrowed, static. Errors are kept in the report: see bp_report_finish().
  */
 struct bp_table *bp_report_table(struct bp_report *r, const char *id, const char *title,
@@ -59,6 +60,7 @@ struct bp_table *bp_report_table(struct bp_report *r, const char *id, const char
 
 /** bp_table_row() - start a row; then one bp_table_* call per column, in order */
 void bp_table_row(struct bp_table *t);
+/** bp_table_row_depth() - start a row that deep in the tree, or say how deep the row is that was just started */
 void bp_table_row_depth(struct bp_table *t, unsigned depth);
 void bp_table_str(struct bp_table *t, const char *s);       /* NULL: an empty cell (null in JSON) */
 void bp_table_u64(struct bp_table *t, uint64_t v);          /* COUNT, HEX */
@@ -69,7 +71,7 @@ void bp_table_none(struct bp_table *t);                     /* no value: "-", nu
 /** bp_table_n_rows() - rows so far */
 size_t bp_table_n_rows(const struct bp_table *t);
 
-/** bp_report_finish() - NULL, or the first error of all calls above (out of memory); each row must be complete */
+/** bp_report_finish() - NULL, or the error of any call above (out of memory); each row must be complete */
 struct bp_err *bp_report_finish(struct bp_report *r) BP_MUST_CHECK;
 
 /* Output. */
@@ -85,10 +87,11 @@ struct bp_render {
 
 /**
  * bp_report_render() - write the report; every untrusted string goes through the sink of its form
- * JSON: {"schema":"bootprof-report/1","view":...,"clock":"time"|"insns","rows":[...],...}; rows of a table with
- * a tree column also have "depth". CSV: the main table only. docs/bootprof-report-schema.md has both.
+ * JSON: {"schema":"bootprof-report/1","view":...,"clock":"time"|"insns","rows":[...],...}; rows of a table
+ * with a tree column also have "depth". CSV: the main table only. docs/bootprof-report-schema.md has both.
  * Errors: BP_EOS (a write failed; EPIPE is success).
  */
-struct bp_err *bp_report_render(const struct bp_report *r, const struct bp_render *how, FILE *out) BP_MUST_CHECK;
+struct bp_err *bp_report_render(const struct bp_report *r, const struct bp_render *how,
+				FILE *out) BP_MUST_CHECK;
 
 #endif

@@ -81,6 +81,9 @@ static const struct bp_col cols[] = {
 static void add_row(struct bp_table *t, unsigned depth, double pct, int64_t ns, uint64_t calls,
 		    const char *name, const char *module)
 {
+	/* Both ways to say how deep a row is. */
+	if (depth & 1)
+		bp_table_row(t);
 	bp_table_row_depth(t, depth);
 	bp_table_pct(t, pct);
 	bp_table_i64(t, ns);
