@@ -7,6 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/strbuf.h"
+
 #define ERR_TEXT_BYTES 1024
 
 struct bp_err {
@@ -22,15 +24,17 @@ struct bp_err *bp_err_nomem(void)
 	return &nomem;
 }
 
-/* File names and guest strings end up in error texts: keep them to one printable line. */
-static void make_printable(char *s)
+/* File names and guest strings end up in error texts: one line that does nothing to a terminal. */
+static void make_printable(char text[ERR_TEXT_BYTES])
 {
-	for (; *s; s++) {
-		unsigned char c = (unsigned char)*s;
+	struct bp_strbuf sb = BP_STRBUF_INIT;
 
-		if (c < 0x20 || c == 0x7f)
-			*s = '?';
-	}
+	bp_strbuf_add_term(&sb, text, strlen(text));
+	if (!sb.failed)
+		snprintf(text, ERR_TEXT_BYTES, "%s", bp_strbuf_str(&sb));
+	else
+		text[0] = '\0';
+	bp_strbuf_deinit(&sb);
 }
 
 static struct bp_err *err_alloc(enum bp_err_code code)

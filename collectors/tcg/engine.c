@@ -340,7 +340,7 @@ static BP_MUST_CHECK struct bp_err *start_run(struct bp_engine *e, struct vstate
  */
 static inline BP_MUST_CHECK struct bp_err *prepare(struct bp_engine *e, struct vstate *v)
 {
-	if (e->n_events + 32 > BP_BLOCK_EVENTS) {
+	if (e->n_events + 32 > BP_BLOCK_EVENTS || e->n_bframes + v->ctx->n > BP_BLOCK_FRAMES) {
 		struct bp_err *err = flush_block(e);
 
 		if (err)

@@ -353,26 +353,46 @@ static __attribute__((noinline)) bool find_registers(struct vcpu *v)
 
 /* ---- the hot path ---- */
 
+static __attribute__((noinline)) void slow_site(struct vcpu *v, const struct site *s, uint64_t insns);
+
 /*
  * One record. Reading the host's clock costs more than everything else here, so a record less than
  * BP_STAMP_INSNS instructions after the last stamped one goes without; the recorder divides the time
  * between two stamps by instructions. Only stamped records are published: what is visible always ends with one.
+ * Everything unusual goes to slow_site() in a tail call, so that the usual way saves no registers.
  */
 static inline __attribute__((always_inline)) void site_record(struct vcpu *v, const struct site *s, uint64_t insns,
-							       uint64_t low)
+							       uint64_t sp)
 {
-	uint64_t a = s->id;
-	bool stamp = insns - v->stamp_insns >= BP_STAMP_INSNS;
+	uint64_t since = insns - v->stamp_insns, head = v->head;
+	struct bp_ring_rec *r = &v->ring[head & (BP_RING_RECORDS - 1)];
 
-	if (unlikely(!room(v, 1)))
+	if (unlikely(v->regs[REG_RIP] != s->pc) || unlikely(since > UINT32_MAX / 2) ||
+	    unlikely(head - v->tail_seen >= BP_RING_RECORDS)) {
+		slow_site(v, s, insns);
 		return;
-	if (stamp) {
-		a |= host_ticks() >> BP_TICK_SHIFT << BP_REC_ID_BITS;
-		v->stamp_insns = insns;
 	}
-	put(v, a, insns << 32 | (uint32_t)low);
-	if (stamp)
-		publish(v);
+	/* The recorder has had the next lines in its cache. */
+	__builtin_prefetch(r + 12, 1);
+	r->b = insns << 32 | (uint32_t)sp;
+	v->head = head + 1;
+	if (likely(since < BP_STAMP_INSNS)) {
+		r->a = s->id;
+		return;
+	}
+	v->stamp_insns = insns;
+	r->a = host_ticks() >> BP_TICK_SHIFT << BP_REC_ID_BITS | s->id;
+	publish(v);
+}
+
+/* A stamped record, whatever the registers say. */
+static void put_site(struct vcpu *v, const struct site *s, uint64_t insns, uint64_t low)
+{
+	if (!room(v, 1))
+		return;
+	v->stamp_insns = insns;
+	put(v, host_ticks() >> BP_TICK_SHIFT << BP_REC_ID_BITS | s->id, insns << 32 | (uint32_t)low);
+	publish(v);
 }
 
 static __attribute__((noinline)) void slow_site(struct vcpu *v, const struct site *s, uint64_t insns)
@@ -386,7 +406,7 @@ static __attribute__((noinline)) void slow_site(struct vcpu *v, const struct sit
 		if (v->regs == unknown_regs) {
 			if (v->find_tries == 1000)
 				shm->no_registers = 1;
-			site_record(v, s, insns, 0);
+			put_site(v, s, insns, 0);
 			return;
 		}
 	}
@@ -396,7 +416,7 @@ static __attribute__((noinline)) void slow_site(struct vcpu *v, const struct sit
 	    /* 16-bit code: the instruction pointer lacks the segment base */
 	    (s->flags & BP_SITE_KERNEL || v->regs[REG_RIP] > 0xffff))
 		put_ctl_at(v, insns, BP_CTL_PC, &(uint64_t[2]){ v->regs[REG_RIP], 0 }, 16, NULL, 0);
-	site_record(v, s, insns, v->regs[REG_RSP]);
+	put_site(v, s, insns, v->regs[REG_RSP]);
 }
 
 /* The current block's instructions are counted, its first one has not run yet: returns the count before. */
@@ -409,11 +429,6 @@ static inline uint64_t count_block(struct vcpu *v, const struct site *s)
 	return insns;
 }
 
-static inline bool is_slow(const struct vcpu *v, const struct site *s, uint64_t insns)
-{
-	return unlikely(v->regs[REG_RIP] != s->pc) || unlikely(insns - v->stamp_insns > UINT32_MAX / 2);
-}
-
 static void on_entry(unsigned cpu, void *udata)
 {
 	const struct site *s = udata;
@@ -421,10 +436,7 @@ static void on_entry(unsigned cpu, void *udata)
 	uint64_t insns = count_block(v, s), sp = v->regs[REG_RSP];
 
 	v->last_sp = sp;
-	if (is_slow(v, s, insns))
-		slow_site(v, s, insns);
-	else
-		site_record(v, s, insns, sp);
+	site_record(v, s, insns, sp);
 }
 
 /*
@@ -437,13 +449,10 @@ static void on_landing(unsigned cpu, void *udata)
 	struct vcpu *v = &vcpus[cpu];
 	uint64_t insns = count_block(v, s), sp = v->regs[REG_RSP];
 
-	if (v->last_sp - sp < SAME_STACK_BYTES && v->regs[REG_RIP] == s->pc)
+	if (v->last_sp - sp < SAME_STACK_BYTES && likely(v->regs[REG_RIP] == s->pc))
 		return;
 	v->last_sp = sp;
-	if (is_slow(v, s, insns))
-		slow_site(v, s, insns);
-	else
-		site_record(v, s, insns, sp);
+	site_record(v, s, insns, sp);
 }
 
 /* Blocks that are only counted, where QEMU cannot do it inline. */
@@ -691,7 +700,7 @@ static void on_hook(unsigned cpu, void *udata)
 	v->pending = PENDING_NONE;
 	v->last_sp = 0;
 	if (shm->hooks[s->hook].kind == BP_HOOK_SYSCALL) {
-		site_record(v, s, insns, (uint32_t)v->regs[REG_RAX]);
+		put_site(v, s, insns, v->regs[REG_RAX]);
 		*v->insns_ptr += s->n_insns;
 		return;
 	}
