@@ -301,14 +301,20 @@ static void console_input(struct recorder *r)
 
 /* ---- QEMU ---- */
 
-/* Run a QEMU with one argument and keep what it says. */
+/*
+ * Run a QEMU with one argument and keep what it says. Not done with anything but QEMU itself: a script around it
+ * may start a machine whatever it is asked.
+ */
 static bool qemu_says(const char *qemu, const char *arg, struct bp_strbuf *out)
 {
+	const char *base = strrchr(qemu, '/');
 	int fds[2], status;
 	char buf[4096];
 	ssize_t n;
 	pid_t pid;
 
+	if (strncmp(base ? base + 1 : qemu, "qemu", 4))
+		return false;
 	if (pipe2(fds, O_CLOEXEC))
 		return false;
 	pid = fork();
@@ -803,6 +809,8 @@ static BP_MUST_CHECK struct bp_err *check_request(struct recorder *r)
 		return bp_err_new(BP_EUNSUPPORTED,
 				  "-accel %s: the guest then runs on the real CPU and QEMU does not see its functions, so "
 				  "neither calls nor instructions can be recorded; use -accel tcg", r->args.accel);
+	if (r->args.daemonize)
+		return bp_err_new(BP_EUSAGE, "-daemonize: the recording ends with QEMU, which must stay in the foreground");
 	if (r->opts->until_console) {
 		int rc = regcomp(&r->console_re, r->opts->until_console, REG_EXTENDED | REG_NOSUB);
 

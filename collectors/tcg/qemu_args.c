@@ -75,6 +75,8 @@ void bp_qemu_args_parse(char *const *argv, struct bp_qemu_args *a)
 			accel_seen = true;
 			continue;
 		}
+		if (!strcmp(opt, "daemonize"))
+			a->daemonize = true;
 		if (!val)
 			break;
 		if (!strcmp(opt, "kernel")) {

@@ -12,6 +12,7 @@ struct bp_qemu_args {
 	unsigned smp;              /* of -smp; 1 when not given */
 	char accel[32];            /* accelerator asked for first: "tcg" when none is */
 	bool has_icount, has_rtc, has_seed;
+	bool daemonize;            /* QEMU would leave its parent */
 	unsigned debug_exit_port;  /* I/O port of an isa-debug-exit device, 0: none */
 };
 
