@@ -1,0 +1,442 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/* The first view: phases, hottest functions, landmarks, system calls, processes, and what to look at next. */
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "analyzers/functions.h"
+#include "analyzers/parts.h"
+#include "analyzers/phases.h"
+#include "core/cleanup.h"
+#include "core/strbuf.h"
+#include "core/units.h"
+
+/*
+ * First calls that matter: of these functions, each first function of a kernel module, and each program's
+ * execution. The list follows the way of a Linux boot.
+ */
+static const char *const landmarks[] = {
+	"startup_64",
+	"extract_kernel",
+	"x86_64_start_kernel",
+	"start_kernel",
+	"setup_arch",
+	"mm_init",
+	"mm_core_init",
+	"sched_init",
+	"init_IRQ",
+	"time_init",
+	"console_init",
+	"calibrate_delay",
+	"arch_cpu_finalize_init",
+	"check_bugs",
+	"rest_init",
+	"kernel_init_freeable",
+	"smp_init",
+	"start_secondary",
+	"do_basic_setup",
+	"driver_init",
+	"do_initcalls",
+	"pci_subsys_init",
+	"acpi_init",
+	"populate_rootfs",
+	"do_populate_rootfs",
+	"unpack_to_rootfs",
+	"virtio_init",
+	"scsi_add_host_with_dma",
+	"serial8250_init",
+	"prepare_namespace",
+	"mount_root",
+	"mount_root_generic",
+	"do_mount",
+	"path_mount",
+	"ext4_fill_super",
+	"xfs_fs_fill_super",
+	"btrfs_mount",
+	"run_init_process",
+	"kernel_execve",
+	"do_execveat_common",
+	"load_module",
+	"register_netdev",
+	"__dev_open",
+	"do_exit",
+	"panic",
+	"kernel_power_off",
+	"kernel_restart",
+	"machine_power_off",
+};
+
+/* ---- what to look at next ---- */
+
+struct finding {
+	char *text, *command;
+	double share;             /* of the run, percent; negative: no such figure */
+};
+
+struct overview {
+	struct bp_analysis *a;
+	struct bp_functions functions;
+	struct bp_phase_walk phases;
+	struct bp_first_calls first;
+	struct bp_syscalls syscalls;
+	struct bp_processes processes;
+	struct finding *findings;
+	size_t n_findings;
+	bool failed;
+};
+
+static void overview_deinit(struct overview *o)
+{
+	bp_functions_deinit(&o->functions);
+	bp_phase_walk_deinit(&o->phases);
+	bp_first_calls_deinit(&o->first);
+	bp_syscalls_deinit(&o->syscalls);
+	bp_processes_deinit(&o->processes);
+	for (size_t i = 0; i < o->n_findings; i++) {
+		free(o->findings[i].text);
+		free(o->findings[i].command);
+	}
+	free(o->findings);
+}
+
+/* Add @s as one word of a shell command. */
+static void add_word(struct bp_strbuf *sb, const char *s)
+{
+	if (*s && strspn(s, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.,:/@%+-") == strlen(s)) {
+		bp_strbuf_adds(sb, s);
+		return;
+	}
+	bp_strbuf_addc(sb, '\'');
+	for (; *s; s++) {
+		if (*s == '\'')
+			bp_strbuf_adds(sb, "'\\''");
+		else
+			bp_strbuf_addc(sb, *s);
+	}
+	bp_strbuf_addc(sb, '\'');
+}
+
+/*
+ * @command: arguments of bootprof; @word: a name of the guest that goes behind them, NULL: none.
+ */
+static void find(struct overview *o, double share, const char *command, const char *word, const char *fmt, ...)
+	BP_PRINTF(5, 6);
+
+static void find(struct overview *o, double share, const char *command, const char *word, const char *fmt, ...)
+{
+	const char *path = bp_trace_path(o->a->trace);
+	bp_cleanup(bp_strbuf_deinit) struct bp_strbuf sb = BP_STRBUF_INIT;
+	struct finding *list = realloc(o->findings, (o->n_findings + 1) * sizeof(*list)), *f;
+	char text[512];
+	va_list ap;
+
+	if (!list) {
+		o->failed = true;
+		return;
+	}
+	o->findings = list;
+	va_start(ap, fmt);
+	vsnprintf(text, sizeof(text), fmt, ap);
+	va_end(ap);
+	bp_strbuf_addf(&sb, "bootprof %s", command);
+	if (word) {
+		bp_strbuf_addc(&sb, ' ');
+		add_word(&sb, word);
+	}
+	if (path && strcmp(path, "bootprof.data")) {
+		bp_strbuf_adds(&sb, " -i ");
+		add_word(&sb, path);
+	}
+	if (o->a->query->clock == BP_CLOCK_INSNS && strncmp(command, "info", 4))
+		bp_strbuf_adds(&sb, " --clock=insns");
+	f = &list[o->n_findings];
+	f->text = strdup(text);
+	f->command = strdup(bp_strbuf_str(&sb));
+	f->share = share;
+	o->n_findings++;
+	o->failed |= !f->text || !f->command;
+}
+
+static double percent(uint64_t part, uint64_t whole)
+{
+	return whole ? 100.0 * (double)part / (double)whole : 0;
+}
+
+static void find_losses(struct overview *o)
+{
+	struct bp_analysis *a = o->a;
+	const struct bp_trace_damage *d = bp_trace_damage(a->trace);
+	uint64_t lost = a->stats.lost_records;
+	double unaccounted = percent(a->unaccounted_ns, a->end_ns);
+	double uncovered = percent(o->phases.uncovered_ns, a->end_ns);
+	char t[BP_UNITS_MAX];
+
+	if (d->unfinished || d->bad_chunks || d->missing_chunks || a->stats.damaged_blocks)
+		find(o, -1, "info", NULL, "the recording is not whole");
+	if (lost)
+		find(o, -1, "info", NULL, "%" PRIu64 " events were lost while recording: figures are too small", lost);
+	if (unaccounted > 1)
+		find(o, unaccounted, "report phases", NULL, "%s are in no phase", bp_units_ns(t, (int64_t)a->unaccounted_ns));
+	if (uncovered > 1)
+		find(o, uncovered, "report phases", NULL, "vCPU 0 tells nothing of %s",
+		     bp_units_ns(t, (int64_t)o->phases.uncovered_ns));
+}
+
+static void find_in_phases(struct overview *o)
+{
+	struct bp_analysis *a = o->a;
+	bool by_time = a->query->clock == BP_CLOCK_TIME;
+	uint64_t whole = by_time ? a->end_ns : a->end_insns, decompressor = 0, firmware = 0;
+	char t[BP_UNITS_MAX];
+
+	for (size_t i = 0; i < a->n_phases; i++) {
+		const struct bp_phase *p = &a->phases[i];
+		uint64_t size = by_time ? p->end_ns - p->start_ns : p->end_insns - p->start_insns;
+
+		if (!strcmp(p->name, "decompressor"))
+			decompressor += size;
+		else if (!strcmp(p->name, "firmware") || !strcmp(p->name, "option-rom"))
+			firmware += size;
+	}
+	if (percent(decompressor, whole) > 10)
+		find(o, percent(decompressor, whole), "report functions --phase decompressor", NULL,
+		     "the kernel unpacks itself: another compression, or an uncompressed kernel, would be faster");
+	if (percent(firmware, whole) > 10)
+		find(o, percent(firmware, whole), "report functions --phase firmware", NULL,
+		     "firmware and option ROMs before the kernel");
+	for (size_t i = 0; i < o->phases.n_initcalls; i++) {
+		const struct bp_initcall_time *x = &o->phases.initcalls[i];
+		double share = percent(by_time ? x->ns : x->insns, whole);
+		char buf[BP_ROW_NAME_MAX];
+		const char *name = bp_row_name(&a->rows, x->row, buf);
+
+		if (share > 10)
+			find(o, share, "report tree -F", name, "one initcall, %s (%s)", name, x->level);
+	}
+	if (percent(o->phases.halted_ns, a->end_ns) > 10)
+		find(o, percent(o->phases.halted_ns, a->end_ns), "report functions --sort sleep", NULL,
+		     "vCPUs were halted for %s (summed over vCPUs): the boot waits for something",
+		     bp_units_ns(t, (int64_t)o->phases.halted_ns));
+}
+
+static bool waits_for_a_timeout(const struct bp_row *row)
+{
+	static const char *const names[] = {
+		"msleep", "msleep_interruptible", "usleep_range", "usleep_range_state", "schedule_timeout",
+	};
+
+	for (size_t i = 0; row->space == BP_SPACE_KERNEL && i < BP_ARRAY_SIZE(names); i++) {
+		if (!strcmp(row->name, names[i]))
+			return true;
+	}
+	return false;
+}
+
+static void find_in_functions(struct overview *o)
+{
+	struct bp_analysis *a = o->a;
+	bool by_time = a->query->clock == BP_CLOCK_TIME;
+	double all = 0, nameless = 0;
+	char t[BP_UNITS_MAX], buf[BP_ROW_NAME_MAX];
+
+	for (size_t i = 0; i < a->rows.n; i++) {
+		const struct bp_func_total *x = &o->functions.totals[i];
+		double self = (double)(int64_t)(by_time ? x->self_ns : x->self_insns);
+
+		if (bp_row_is_halted(&a->rows.rows[i]))
+			continue;
+		all += self;
+		if (!*a->rows.rows[i].name || !strcmp(a->rows.rows[i].name, "[unknown]"))
+			nameless += self;
+	}
+	for (size_t i = 0; i < a->rows.n && all > 0; i++) {
+		const struct bp_row *row = &a->rows.rows[i];
+		const struct bp_func_total *x = &o->functions.totals[i];
+		double self = (double)(int64_t)(by_time ? x->self_ns : x->self_insns);
+		const char *name = bp_row_name(&a->rows, (uint32_t)i, buf);
+
+		if (100 * self / all > 10 && (row->space == BP_SPACE_KERNEL || row->space == BP_SPACE_MODULE ||
+					      row->space == BP_SPACE_USER))
+			find(o, 100 * self / all, "report tree --callers -F", name, "%s itself, %" PRIu64 " calls", name,
+			     x->calls);
+		if (waits_for_a_timeout(row) && percent(x->sleep_ns, a->end_ns) > 5)
+			find(o, percent(x->sleep_ns, a->end_ns), "report tree --callers -F", name,
+			     "tasks slept for %s in %s, %" PRIu64 " calls (threads that wait for work too)",
+			     bp_units_ns(t, (int64_t)x->sleep_ns), name, x->calls);
+	}
+	if (all > 0 && 100 * nameless / all > 1)
+		find(o, 100 * nameless / all, "report modules", NULL, "code without a name: see which files it is in");
+}
+
+static void find_in_syscalls(struct overview *o)
+{
+	const struct bp_syscalls *s = &o->syscalls;
+	struct bp_analysis *a = o->a;
+
+	for (size_t i = 0; i < s->n_sums; i++) {
+		const struct bp_syscall_sum *x = &s->sums[i];
+		char name[BP_TASK_NAME_MAX], nr[32];
+		double share = percent(x->cpu_ns, a->end_ns);
+
+		if (share > 10)
+			find(o, share, "report syscalls --process", bp_analysis_task_name(a, x->task, name),
+			     "%" PRIu64 " x %s of %s", x->calls, bp_syscall_name(x->nr, nr, sizeof(nr)),
+			     bp_analysis_task_name(a, x->task, name));
+	}
+}
+
+enum { W_SHARE, W_FINDING, W_COMMAND };
+
+static const struct bp_field finding_fields[] = {
+	[W_SHARE] = { "percent", "SHARE", BP_COL_PERCENT, false },
+	[W_FINDING] = { "finding", "FINDING", BP_COL_STR, false },
+	[W_COMMAND] = { "command", "SEE", BP_COL_STR, false },
+};
+
+static void finding_cell(void *ctx, size_t row, size_t field, struct bp_cell *c)
+{
+	const struct overview *o = ctx;
+	const struct finding *f = &o->findings[row];
+
+	if (field == W_FINDING)
+		bp_cell_str(c, f->text);
+	else if (field == W_COMMAND)
+		bp_cell_str(c, f->command);
+	else if (f->share >= 0)
+		bp_cell_pct(c, f->share, 100);
+}
+
+static int compare_findings(const void *x, const void *y)
+{
+	const struct finding *a = x, *b = y;
+	/* Losses first: they put all other figures in question. */
+	double p = a->share < 0 ? 1e9 : a->share, q = b->share < 0 ? 1e9 : b->share;
+
+	return p < q ? 1 : p > q ? -1 : strcmp(a->text, b->text);
+}
+
+static struct bp_err *findings_table(struct overview *o, struct bp_report *r)
+{
+	struct bp_view_table v = {
+		.id = "next",
+		.title = "What to look at next",
+		.fields = finding_fields,
+		.n_fields = BP_ARRAY_SIZE(finding_fields),
+		.text_time = "percent,finding,command",
+		.cell = finding_cell,
+		.ctx = o,
+		.limit = 12,
+	};
+
+	find_losses(o);
+	find_in_phases(o);
+	find_in_functions(o);
+	find_in_syscalls(o);
+	if (o->failed)
+		return bp_err_nomem();
+	qsort(o->findings, o->n_findings, sizeof(*o->findings), compare_findings);
+	v.n_rows = o->n_findings;
+	if (!o->n_findings)
+		bp_report_note(r, "nothing stands out: no phase, initcall or function has more than a tenth");
+	return bp_view_add(o->a, r, &v);
+}
+
+/* ---- landmarks ---- */
+
+static struct bp_err *choose_landmarks(struct overview *o, bool **ret)
+{
+	const struct bp_rows *rows = &o->a->rows;
+	bool *keep = calloc(rows->n + 1, sizeof(*keep));
+
+	if (!keep)
+		return bp_err_nomem();
+	for (size_t i = 0; i < rows->n; i++) {
+		const struct bp_row *row = &rows->rows[i];
+
+		if (row->space == BP_SPACE_KERNEL || row->space == BP_SPACE_FIRMWARE) {
+			for (size_t k = 0; k < BP_ARRAY_SIZE(landmarks) && !keep[i]; k++)
+				keep[i] = !strcmp(row->name, landmarks[k]);
+		} else if (row->space == BP_SPACE_MODULE && o->first.first[i].wall_ns != UINT64_MAX) {
+			/* the module's earliest */
+			keep[i] = true;
+			for (size_t k = 0; k < rows->n && keep[i]; k++) {
+				keep[i] = k == i || rows->rows[k].space != BP_SPACE_MODULE ||
+					  strcmp(rows->rows[k].module, row->module) ||
+					  o->first.first[k].wall_ns > o->first.first[i].wall_ns ||
+					  (o->first.first[k].wall_ns == o->first.first[i].wall_ns && k > i);
+			}
+		}
+	}
+	*ret = keep;
+	return NULL;
+}
+
+/* ---- the view ---- */
+
+static struct bp_err *init(struct overview *o, struct bp_analysis *a)
+{
+	struct bp_err *err = bp_functions_init(&o->functions, a, false);
+
+	o->a = a;
+	if (!err)
+		err = bp_phase_walk_init(&o->phases, a);
+	if (!err)
+		err = bp_first_calls_init(&o->first, a);
+	if (!err)
+		err = bp_syscalls_init(&o->syscalls, a, false);
+	if (!err)
+		err = bp_processes_init(&o->processes, a);
+	return err;
+}
+
+static struct bp_err *overview_run(struct bp_analysis *a, struct bp_report *r)
+{
+	bp_cleanup(overview_deinit) struct overview o = { 0 };
+	bp_cleanup(bp_walk_destroyp) struct bp_walk *w = NULL;
+	bp_autofree bool *keep = NULL;
+	const struct bp_walk_part parts[] = {
+		{ &bp_functions_ops, &o.functions }, { &bp_phase_walk_ops, &o.phases },
+		{ &bp_first_calls_ops, &o.first },   { &bp_syscalls_ops, &o.syscalls },
+		{ &bp_processes_ops, &o.processes },
+	};
+	struct bp_err *err = init(&o, a);
+
+	if (!err)
+		err = bp_analysis_walk(a, &w);
+	if (!err)
+		err = bp_walk_run_all(w, parts, BP_ARRAY_SIZE(parts));
+	if (err)
+		return err;
+	if (o.phases.failed || o.syscalls.failed || o.processes.failed)
+		return bp_err_nomem();
+	bp_analysis_walked(a, w);
+	err = bp_functions_finish(&o.functions);
+	if (!err)
+		err = choose_landmarks(&o, &keep);
+	if (err)
+		return err;
+	bp_view_title(a, r, "Boot");
+	err = bp_phases_table(a, r, &o.phases, true);
+	bp_view_note_unaccounted(a, r);
+	if (!err)
+		err = bp_functions_table(&o.functions, r, false, 15);
+	if (!err)
+		err = bp_initcalls_table(a, r, &o.phases, 5);
+	if (!err)
+		err = bp_first_calls_table(&o.first, r, keep, "First calls that matter", false);
+	if (!err)
+		err = bp_syscalls_summary(&o.syscalls, r, 10);
+	if (!err)
+		err = bp_processes_table(&o.processes, r, false, 10);
+	if (!err)
+		err = findings_table(&o, r);
+	return err;
+}
+
+const struct bp_view bp_view_overview = {
+	.name = "overview",
+	.summary = "phases, hottest functions, first calls that matter, system calls, what to look at next",
+	.run = overview_run,
+};

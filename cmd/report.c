@@ -1,0 +1,305 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+#include <errno.h>
+#include <getopt.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "analyzers/view.h"
+#include "cmd/cmd.h"
+#include "cmd/input.h"
+#include "cmd/output.h"
+#include "core/cleanup.h"
+#include "core/strbuf.h"
+
+static const char help_head[] =
+    "Usage: bootprof report [VIEW] [OPTION]...\n"
+    "Show where the time of a recorded boot went.\n"
+    "\n"
+    "Views:\n";
+
+static const char help_options[] =
+    "\n"
+    "Input and output:\n"
+    "  -i, --input FILE         the recording (default " BP_DEFAULT_FILE ")\n"
+    "      --format=FORMAT      text (the default), json or csv\n"
+    "  -C, --clock=CLOCK        time (the default: host time) or insns (instructions)\n"
+    "  -s, --sort COLUMN        sort by this column\n"
+    "  -n, --limit ROWS         at most so many rows of each table; 0: all\n"
+    "  -f, --fields LIST        columns to show: a,b,c, or +a,b to add to the usual ones\n"
+    "      --per-vcpu           a row for each vCPU (functions, interrupts)\n"
+    "      --lines              source file and line of functions, from a debug kernel\n"
+    "      --vmlinux FILE       the debug kernel for --lines (default: found by its build-id)\n" BP_OUTPUT_HELP
+    "\n"
+    "Filters:\n"
+    "  -F, --function PATTERN   only these functions and what they call; may be repeated\n"
+    "  -N, --exclude PATTERN    not these functions, nor what they call; may be repeated\n"
+    "      --module PATTERN     only functions of these modules; may be repeated\n"
+    "      --process PATTERN    only these processes, by name or number; may be repeated\n"
+    "      --vcpu LIST          only these vCPUs: 0,2-3\n"
+    "      --from POINT         from this time (1.5s, 200ms), mark or phase on\n"
+    "      --to POINT           up to this time, mark, or end of a phase\n"
+    "      --phase NAME         the same as --from NAME --to NAME\n"
+    "  -t, --time-filter TIME   leave out rows with less than this time (5us; without a unit: ns)\n"
+    "  -D, --depth N            only N levels of calls; deeper ones count as part of level N\n"
+    "\n"
+    "The view tree:\n"
+    "      --callers            who calls the functions of -F, instead of what they call\n"
+    "      --min-percent P      leave out paths with less than P % (default 1)\n"
+    "\n"
+    "  -h, --help               show this help\n"
+    "\n"
+    "PATTERN is a name, a glob (ext4_*), or a regular expression if it has one of ^ $ | ( ) + \\ or .*\n"
+    "in it; NAME@MODULE also wants a module.\n";
+
+enum {
+	OPT_PER_VCPU = 256,
+	OPT_LINES,
+	OPT_VMLINUX,
+	OPT_MODULE,
+	OPT_PROCESS,
+	OPT_VCPU,
+	OPT_FROM,
+	OPT_TO,
+	OPT_PHASE,
+	OPT_CALLERS,
+	OPT_MIN_PERCENT,
+};
+
+static const struct option options[] = {
+    {"input", required_argument, NULL, 'i'},
+    {"clock", required_argument, NULL, 'C'},
+    {"sort", required_argument, NULL, 's'},
+    {"limit", required_argument, NULL, 'n'},
+    {"fields", required_argument, NULL, 'f'},
+    {"per-vcpu", no_argument, NULL, OPT_PER_VCPU},
+    {"lines", no_argument, NULL, OPT_LINES},
+    {"vmlinux", required_argument, NULL, OPT_VMLINUX},
+    {"function", required_argument, NULL, 'F'},
+    {"exclude", required_argument, NULL, 'N'},
+    {"module", required_argument, NULL, OPT_MODULE},
+    {"process", required_argument, NULL, OPT_PROCESS},
+    {"vcpu", required_argument, NULL, OPT_VCPU},
+    {"from", required_argument, NULL, OPT_FROM},
+    {"to", required_argument, NULL, OPT_TO},
+    {"phase", required_argument, NULL, OPT_PHASE},
+    {"time-filter", required_argument, NULL, 't'},
+    {"depth", required_argument, NULL, 'D'},
+    {"callers", no_argument, NULL, OPT_CALLERS},
+    {"min-percent", required_argument, NULL, OPT_MIN_PERCENT},
+    BP_OUTPUT_OPTIONS,
+    {"help", no_argument, NULL, 'h'},
+    {NULL, 0, NULL, 0},
+};
+
+struct request {
+	struct bp_query query;
+	struct bp_output_how how;
+	const char *input;
+	const struct bp_view *view;
+	long limit;            /* -1: not given */
+	bool help;
+};
+
+/* Rows in text when -n is not given: as many as a person reads. */
+static size_t usual_limit(const struct bp_view *view)
+{
+	if (view == &bp_view_functions || view == &bp_view_processes)
+		return 50;
+	if (view == &bp_view_syscalls || view == &bp_view_modules)
+		return 100;
+	return view == &bp_view_interrupts || view == &bp_view_phases ? 40 : 0;
+}
+
+static void print_help(void)
+{
+	fputs(help_head, stdout);
+	for (size_t i = 0; i < bp_n_views; i++)
+		printf("  %-12s %s\n", bp_views[i]->name, bp_views[i]->summary);
+	fputs(help_options, stdout);
+}
+
+static struct bp_err *number(const char *option, const char *text, unsigned long max, unsigned long *ret)
+{
+	char *end;
+
+	errno = 0;
+	*ret = strtoul(text, &end, 10);
+	if (*text < '0' || *text > '9' || *end || errno || *ret > max)
+		return bp_err_new(BP_EUSAGE, "%s: '%s' is not a number from 0 to %lu", option, text, max);
+	return NULL;
+}
+
+static struct bp_err *set_clock(struct bp_query *q, const char *text)
+{
+	if (!strcmp(text, "time"))
+		q->clock = BP_CLOCK_TIME;
+	else if (!strcmp(text, "insns"))
+		q->clock = BP_CLOCK_INSNS;
+	else
+		return bp_err_new(BP_EUSAGE, "--clock: '%s' is neither time nor insns", text);
+	return NULL;
+}
+
+static struct bp_err *option(struct request *rq, int c, const char *arg)
+{
+	struct bp_query *q = &rq->query;
+	struct bp_err *err = NULL;
+	unsigned long n;
+	uint64_t scaled;
+
+	switch (c) {
+	case 'i':
+		rq->input = arg;
+		break;
+	case 'C':
+		return set_clock(q, arg);
+	case 's':
+		q->sort = arg;
+		break;
+	case 'n':
+		err = number("-n", arg, 1000000000, &n);
+		if (!err)
+			rq->limit = (long)n;
+		return err;
+	case 'f':
+		q->fields = arg;
+		break;
+	case OPT_PER_VCPU:
+		q->per_vcpu = true;
+		break;
+	case OPT_LINES:
+		q->lines = true;
+		break;
+	case OPT_VMLINUX:
+		q->lines = true;
+		q->vmlinux = arg;
+		break;
+	case 'F':
+		return bp_patterns_add(&q->in, arg);
+	case 'N':
+		return bp_patterns_add(&q->out, arg);
+	case OPT_MODULE:
+		return bp_patterns_add(&q->modules, arg);
+	case OPT_PROCESS:
+		return bp_patterns_add(&q->processes, arg);
+	case OPT_VCPU:
+		return bp_query_vcpus(q, arg);
+	case OPT_FROM:
+		q->from = arg;
+		break;
+	case OPT_TO:
+		q->to = arg;
+		break;
+	case OPT_PHASE:
+		q->from = q->to = arg;
+		break;
+	case 't':
+		if (!bp_parse_time(arg, 1, &q->min_ns))
+			return bp_err_new(BP_EUSAGE, "-t: '%s' is not a time such as 5us or 1.5ms", arg);
+		break;
+	case 'D':
+		err = number("-D", arg, 4096, &n);
+		if (!err)
+			q->depth = (unsigned)n;
+		return err;
+	case OPT_CALLERS:
+		q->callers = true;
+		break;
+	case OPT_MIN_PERCENT:
+		/* a decimal number, read as a time in millionths */
+		if (!bp_parse_time(arg, 1e6, &scaled) || strpbrk(arg, "nums") || scaled > 100000000)
+			return bp_err_new(BP_EUSAGE, "--min-percent: '%s' is not a number from 0 to 100", arg);
+		q->min_percent = (double)scaled / 1e6;
+		break;
+	case 'h':
+		rq->help = true;
+		break;
+	default:
+		return bp_output_option(&rq->how, c, arg, "text|json|csv");
+	}
+	return NULL;
+}
+
+static struct bp_err *no_view(const char *name)
+{
+	bp_cleanup(bp_strbuf_deinit) struct bp_strbuf sb = BP_STRBUF_INIT;
+
+	for (size_t i = 0; i < bp_n_views; i++)
+		bp_strbuf_addf(&sb, "%s%s", i ? ", " : "", bp_views[i]->name);
+	return bp_err_new(BP_EUSAGE, "there is no view '%s'; there are %s", name, bp_strbuf_str(&sb));
+}
+
+static struct bp_err *parse(struct request *rq, int argc, char **argv)
+{
+	struct bp_query *q = &rq->query;
+	struct bp_err *err;
+	size_t rows;
+	int c;
+
+	optind = 0;
+	while ((c = getopt_long(argc, argv, "i:C:s:n:f:F:N:t:D:h", options, NULL)) != -1) {
+		err = option(rq, c, optarg);
+		if (err)
+			return err;
+		if (rq->help)
+			return NULL;
+	}
+	rq->view = &bp_view_overview;
+	if (optind < argc) {
+		rq->view = bp_view_find(argv[optind]);
+		if (!rq->view)
+			return no_view(argv[optind]);
+		if (optind + 1 < argc)
+			return bp_err_new(BP_EUSAGE, "one view at a time, not also '%s'", argv[optind + 1]);
+	}
+	if (q->callers && rq->view != &bp_view_tree)
+		return bp_err_new(BP_EUSAGE, "--callers belongs to the view tree");
+	rows = rq->limit >= 0 ? (size_t)rq->limit : rq->how.format == BP_FORMAT_TEXT ? usual_limit(rq->view) : 0;
+	if (rq->how.format == BP_FORMAT_TEXT)
+		rq->how.max_rows = q->listed = rows;
+	else
+		q->cut = rows;
+	return NULL;
+}
+
+static void query_deinitp(struct request *rq)
+{
+	bp_query_deinit(&rq->query);
+}
+
+static void report_destroyp(struct bp_report **r)
+{
+	bp_report_destroy(*r);
+}
+
+static struct bp_err *run(int argc, char **argv, int *status)
+{
+	bp_cleanup(query_deinitp) struct request rq = { .limit = -1, .query = { .min_percent = 1 } };
+	bp_cleanup(bp_input_closep) struct bp_trace *trace = NULL;
+	bp_cleanup(bp_analysis_destroyp) struct bp_analysis *a = NULL;
+	bp_cleanup(report_destroyp) struct bp_report *r = NULL;
+	struct bp_err *err = parse(&rq, argc, argv);
+
+	(void)status;
+	if (err)
+		return err;
+	if (rq.help) {
+		print_help();
+		return NULL;
+	}
+	err = bp_input_open(rq.input, &trace);
+	if (!err)
+		err = bp_analysis_create(trace, &rq.query, &a);
+	if (!err)
+		err = bp_view_run(rq.view, a, &r);
+	if (!err)
+		err = bp_output_report(&rq.how, r);
+	return err;
+}
+
+const struct bp_cmd bp_cmd_report = {
+	.name = "report",
+	.summary = "show where the time of a recorded boot went",
+	.run = run,
+};
