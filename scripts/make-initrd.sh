@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: GPL-2.0-or-later
-# Makes a small initrd to try bootprof with: scripts/make-initrd.sh OUT [--modules] [--init FILE]
+# Makes a small initrd to try bootprof with: scripts/make-initrd.sh OUT [--modules] [--init FILE] [--file FILE=PATH]...
 #
 #   --modules    with modules of the kernel that scripts/fetch-kernel.sh finds, or of $BOOTPROF_TEST_KERNEL,
 #                inserted and one of them removed again
 #   --init FILE  FILE as /init instead of our own
+#   --file FILE=PATH  also FILE, as PATH in the guest
 #
 # The same inputs give the same bytes: sorted, owner 0, times from SOURCE_DATE_EPOCH (0). In it: a static busybox, a
 # dynamically linked env and ls with their libraries, and an /init that works a little, says
@@ -19,7 +20,7 @@ die()
 }
 
 here=$(cd "$(dirname "$0")" && pwd)
-out= init= modules=0
+out= init= modules=0 files=()
 while [ $# -gt 0 ]; do
 	case $1 in
 	--modules) modules=1 ;;
@@ -27,12 +28,17 @@ while [ $# -gt 0 ]; do
 		init=${2:?--init needs a file}
 		shift
 		;;
+	--file)
+		[[ ${2:-} == *=/* ]] || die "--file needs FILE=PATH"
+		files+=("$2")
+		shift
+		;;
 	-*) die "unknown option $1" ;;
 	*) out=$1 ;;
 	esac
 	shift
 done
-[ -n "$out" ] || die "usage: scripts/make-initrd.sh OUT [--modules] [--init FILE]"
+[ -n "$out" ] || die "usage: scripts/make-initrd.sh OUT [--modules] [--init FILE] [--file FILE=PATH]..."
 
 for tool in cpio gzip ldd; do
 	command -v "$tool" > /dev/null || die "$tool is not installed"
@@ -144,6 +150,10 @@ poweroff -f
 END
 fi
 chmod 755 "$root/init"
+for file in "${files[@]}"; do
+	mkdir -p "$root$(dirname "${file#*=}")"
+	cp -L "${file%%=*}" "$root${file#*=}"
+done
 
 find "$root" -exec touch -h -d "@${SOURCE_DATE_EPOCH:-0}" {} +
 chmod -R u=rwX,go=rX "$root"

@@ -5,12 +5,23 @@
 #
 #   requires qemu-system-x86_64 gdb   skip everything when a program is missing
 #   requires_kernel                   skip everything without $BOOTPROF_TEST_KERNEL and $BOOTPROF_TEST_INITRD
+#   requires_report                   skip everything while there is no bootprof report
 #   ok NAME COMMAND...                the command succeeds
 #   status N NAME COMMAND...          the command ends with status N; its outputs are in $T/out and $T/err
 #   is NAME GOT WANTED                two texts are the same
 #   like NAME REGEX FILE              a line of the file matches the extended regular expression
 #   between NAME VALUE LOW HIGH       a number lies within bounds (both included)
+#   lacks NAME REGEX FILE             none does
 #   within SECONDS COMMAND...         runs it, kills it after SECONDS
+#   one_line NAME [REGEX]             $T/err is one line, "bootprof...", and matches
+#
+#   linux INITRD APPEND [OPTION...]   sets the array $qemu to a command line that boots the test kernel
+#   bare [OPTION...]                  sets it to one that boots the bare-metal guest
+#   initrd OUT OPTION...              scripts/make-initrd.sh
+#   record [OPTION...] -- QEMU...     bootprof record without input, killed after two minutes
+#   facts FILE                        $T/facts: the facts of a recording, one a line; $last_ns: the time of its last
+#                                     event, $last_name: the function that was entered last
+#   json FILE EXPRESSION              a Python expression over the JSON document d
 #   note TEXT                         a comment
 #
 # $T is a directory of the test's own, removed at the end. $BOOTPROF is the program, $BOOTPROF_TOP the root of the tree,
@@ -24,6 +35,8 @@ export BOOTPROF BOOTPROF_TOP BOOTPROF_GUEST
 
 T=$(mktemp -d "${TMPDIR:-/tmp}/bootprof-e2e.XXXXXX") || exit 1
 bp_count=0 bp_failed=0 bp_finished=0
+# Set by linux and bare, and by facts.
+qemu=() last_ns='' last_name=''
 
 bp_end()
 {
@@ -100,6 +113,12 @@ requires_bootprof()
 	[ -x "$BOOTPROF" ] || skip_all "$BOOTPROF is not built"
 }
 
+requires_report()
+{
+	requires_bootprof
+	"$BOOTPROF" report --help > /dev/null 2>&1 || skip_all 'there is no bootprof report'
+}
+
 within()
 {
 	local seconds=$1
@@ -164,4 +183,76 @@ between()
 		fail "$1" "$2 is not between $3 and $4"
 		return 1
 	fi
+}
+
+lacks()
+{
+	if grep -qE -- "$2" "$3"; then
+		fail "$1" "a line matches $2:" "$(grep -aE -- "$2" "$3" | head -n 5 | cat -v)"
+		return 1
+	else
+		pass "$1"
+	fi
+}
+
+one_line()
+{
+	# QEMU itself says when it was asked to end.
+	grep -v ': terminating on signal' "$T/err" > "$T/line"
+	if [ "$(wc -l < "$T/line")" -eq 1 ] && grep -q '^bootprof' "$T/line" && grep -qE -- "${2:-.}" "$T/line"; then
+		pass "$1"
+	else
+		fail "$1" "not one line of bootprof's that matches ${2:-.}:" "$(tail -n 20 "$T/line")"
+		return 1
+	fi
+}
+
+linux()
+{
+	# No network card: its option ROM costs time and tells nothing.
+	qemu=(qemu-system-x86_64 -M pc -m 256 -kernel "$BOOTPROF_TEST_KERNEL" -initrd "$1" -append "console=ttyS0 $2"
+		-nographic -nic none -no-reboot "${@:3}")
+}
+
+bare()
+{
+	qemu=(qemu-system-x86_64 -M pc -m 64 -kernel "$BOOTPROF_GUEST/guest.elf" -display none -serial stdio
+		-monitor none -nic none -no-reboot "$@")
+}
+
+initrd()
+{
+	"$BOOTPROF_TOP/scripts/make-initrd.sh" "$@"
+}
+
+record()
+{
+	within 120 "$BOOTPROF" record "$@" < /dev/null
+}
+
+# One dump only: that of a whole boot is ten million lines.
+facts()
+{
+	read -r last_ns last_name < <("$BOOTPROF" dump -i "$1" | awk -v facts="$T/facts" '
+		BEGIN { printf "" > facts }
+		/^ (call|jump)/ { t += $3; id = $2; next }
+		/^ (ret|tick|irq|syscall)/ { t += $3; next }
+		/^fact / { print substr($0, 6) > facts }
+		/^func / { name[$2] = $5 }
+		/^(run|end)/ {
+			if (t > last) last = t
+			t = 0
+			for (i = 2; i <= NF; i++)
+				if (substr($i, 1, 5) == "time=") t = substr($i, 6)
+		}
+		END { close(facts); printf "%.0f %s\n", last, name[id] }')
+}
+
+json()
+{
+	python3 -c '
+import json, sys
+d = json.load(open(sys.argv[1]))
+r = eval(sys.argv[2])
+print(r if isinstance(r, str) else json.dumps(r))' "$1" "$2"
 }
