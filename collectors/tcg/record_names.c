@@ -225,6 +225,8 @@ static bool is_no_function(const char *name)
 	static const char *const prefixes[] = {
 		"__x86_return_thunk", "__x86_indirect_", "__fentry__", "srso_", "retbleed_", "its_return_thunk", "__pfx_",
 		"__cfi_", "zen_untrain", "native_irq_return_iret",
+		/* These move their own return address while they build pt_regs: no stack pointer tells that they returned. */
+		"error_entry", "paranoid_entry", "xen_error_entry",
 	};
 
 	for (size_t i = 0; i < BP_ARRAY_SIZE(prefixes); i++)
