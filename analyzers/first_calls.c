@@ -23,11 +23,11 @@ static inline void first_enter(void *ctx, struct bp_walk_frame *f, const struct 
 }
 
 const struct bp_walk_ops bp_first_calls_ops = {
-	.on_enter = first_enter,
+    .on_enter = first_enter,
 };
 
 static const struct bp_walk_ops hot_ops = {
-	.on_enter = first_enter,
+    .on_enter = first_enter,
 };
 
 struct bp_err *bp_first_calls_init(struct bp_first_calls *f, struct bp_analysis *a)
@@ -47,21 +47,34 @@ void bp_first_calls_deinit(struct bp_first_calls *f)
 	f->first = NULL;
 }
 
-enum { C_TIME, C_INSNS, C_VCPU, C_PROCESS, C_PID, C_NAME, C_MODULE, C_CALLER, C_HOW, C_SPACE, C_ADDR, C_LINE };
+enum {
+	C_TIME,
+	C_INSNS,
+	C_VCPU,
+	C_PROCESS,
+	C_PID,
+	C_NAME,
+	C_MODULE,
+	C_CALLER,
+	C_HOW,
+	C_SPACE,
+	C_ADDR,
+	C_LINE
+};
 
 static const struct bp_field fields[] = {
-	[C_TIME] = { "time_ns", "TIME", BP_COL_NS, false },
-	[C_INSNS] = { "insns", "VCPU INSNS", BP_COL_INSNS, false },
-	[C_VCPU] = { "vcpu", "VCPU", BP_COL_COUNT, false },
-	[C_PROCESS] = { "process", "PROCESS", BP_COL_STR, false },
-	[C_PID] = { "pid", "PID", BP_COL_COUNT, false },
-	[C_NAME] = { "name", "FUNCTION", BP_COL_STR, false },
-	[C_MODULE] = { "module", "MODULE", BP_COL_STR, false },
-	[C_CALLER] = { "caller", "CALLER", BP_COL_STR, false },
-	[C_HOW] = { "how", "BY", BP_COL_STR, false },
-	[C_SPACE] = { "space", "SPACE", BP_COL_STR, false },
-	[C_ADDR] = { "addr", "ADDRESS", BP_COL_HEX, false },
-	[C_LINE] = { "line", "SOURCE", BP_COL_STR, false },
+    [C_TIME] = {"time_ns", "TIME", BP_COL_NS, false},
+    [C_INSNS] = {"insns", "VCPU INSNS", BP_COL_INSNS, false},
+    [C_VCPU] = {"vcpu", "VCPU", BP_COL_COUNT, false},
+    [C_PROCESS] = {"process", "PROCESS", BP_COL_STR, false},
+    [C_PID] = {"pid", "PID", BP_COL_COUNT, false},
+    [C_NAME] = {"name", "FUNCTION", BP_COL_STR, false},
+    [C_MODULE] = {"module", "MODULE", BP_COL_STR, false},
+    [C_CALLER] = {"caller", "CALLER", BP_COL_STR, false},
+    [C_HOW] = {"how", "BY", BP_COL_STR, false},
+    [C_SPACE] = {"space", "SPACE", BP_COL_STR, false},
+    [C_ADDR] = {"addr", "ADDRESS", BP_COL_HEX, false},
+    [C_LINE] = {"line", "SOURCE", BP_COL_STR, false},
 };
 
 struct table {
@@ -125,31 +138,32 @@ static void cell(void *ctx, size_t i, size_t field, struct bp_cell *c)
 	}
 }
 
-struct bp_err *bp_first_calls_table(struct bp_first_calls *f, struct bp_report *r, const bool *keep, const char *title,
-				    bool main)
+struct bp_err *bp_first_calls_table(struct bp_first_calls *f, struct bp_report *r, const bool *keep,
+				    const char *title, bool main)
 {
 	struct bp_analysis *a = f->a;
 	bp_autofree uint32_t *rows = malloc((a->rows.n + 1) * sizeof(*rows));
-	struct table t = { .f = f, .rows = rows };
+	struct table t = {.f = f, .rows = rows};
 	struct bp_view_table v = {
-		.id = "first_calls",
-		.title = title,
-		.fields = fields,
-		.n_fields = BP_ARRAY_SIZE(fields),
-		.text_time = a->query->lines ? "time_ns,insns,vcpu,process,name,module,caller,line"
-					     : "time_ns,insns,vcpu,process,name,module,caller",
-		.text_insns = a->query->lines ? "insns,time_ns,vcpu,process,name,module,caller,line"
-					      : "insns,time_ns,vcpu,process,name,module,caller",
-		.cell = cell,
-		.ctx = &t,
-		.main = main,
+	    .id = "first_calls",
+	    .title = title,
+	    .fields = fields,
+	    .n_fields = BP_ARRAY_SIZE(fields),
+	    .text_time = a->query->lines ? "time_ns,insns,vcpu,process,name,module,caller,line"
+					 : "time_ns,insns,vcpu,process,name,module,caller",
+	    .text_insns = a->query->lines ? "insns,time_ns,vcpu,process,name,module,caller,line"
+					  : "insns,time_ns,vcpu,process,name,module,caller",
+	    .cell = cell,
+	    .ctx = &t,
+	    .main = main,
 	};
 	size_t n = 0;
 
 	if (!rows)
 		return bp_err_nomem();
 	for (size_t i = 0; i < a->rows.n; i++) {
-		if (f->first[i].wall_ns != UINT64_MAX && bp_row_shown(a, (uint32_t)i) && (!keep || keep[i]))
+		if (a->rows.rows[i].space != BP_SPACE_PSEUDO && f->first[i].wall_ns != UINT64_MAX &&
+		    bp_row_shown(a, (uint32_t)i) && (!keep || keep[i]))
 			rows[n++] = (uint32_t)i;
 	}
 	v.n_rows = n;
@@ -174,7 +188,7 @@ static void deinitp(struct bp_first_calls *f)
 
 static struct bp_err *first_calls_run(struct bp_analysis *a, struct bp_report *r)
 {
-	bp_cleanup(deinitp) struct bp_first_calls f = { 0 };
+	bp_cleanup(deinitp) struct bp_first_calls f = {0};
 	bp_cleanup(bp_walk_destroyp) struct bp_walk *w = NULL;
 	struct bp_err *err = bp_first_calls_init(&f, a);
 
@@ -191,7 +205,7 @@ static struct bp_err *first_calls_run(struct bp_analysis *a, struct bp_report *r
 }
 
 const struct bp_view bp_view_first_calls = {
-	.name = "first-calls",
-	.summary = "the first entry of each function in time order: caller, vCPU, process",
-	.run = first_calls_run,
+    .name = "first-calls",
+    .summary = "the first entry of each function in time order: caller, vCPU, process",
+    .run = first_calls_run,
 };

@@ -120,17 +120,17 @@ static inline void func_leave(void *ctx, struct bp_walk_frame *fr, const struct 
 }
 
 static const struct bp_walk_ops hot_ops = {
-	.on_run = func_run,
-	.on_enter = func_enter,
-	.on_resume = func_resume,
-	.on_leave = func_leave,
+    .on_run = func_run,
+    .on_enter = func_enter,
+    .on_resume = func_resume,
+    .on_leave = func_leave,
 };
 
 const struct bp_walk_ops bp_functions_ops = {
-	.on_run = func_run,
-	.on_enter = func_enter,
-	.on_resume = func_resume,
-	.on_leave = func_leave,
+    .on_run = func_run,
+    .on_enter = func_enter,
+    .on_resume = func_resume,
+    .on_leave = func_leave,
 };
 
 struct bp_err *bp_functions_init(struct bp_functions *f, struct bp_analysis *a, bool per_vcpu)
@@ -208,36 +208,54 @@ struct bp_err *bp_functions_walk(struct bp_functions *f)
 /* ---- the table ---- */
 
 enum {
-	F_SELF, F_SELF_PCT, F_TOTAL, F_TOTAL_PCT, F_CALLS, F_AVG, F_MIN, F_MAX, F_SLEEP, F_SELF_INSNS, F_SELF_INSNS_PCT,
-	F_TOTAL_INSNS, F_TOTAL_INSNS_PCT, F_AVG_INSNS, F_NAME, F_MODULE, F_SPACE, F_ADDR, F_VCPU, F_LINE,
+	F_SELF,
+	F_SELF_PCT,
+	F_TOTAL,
+	F_TOTAL_PCT,
+	F_CALLS,
+	F_AVG,
+	F_MIN,
+	F_MAX,
+	F_SLEEP,
+	F_SELF_INSNS,
+	F_SELF_INSNS_PCT,
+	F_TOTAL_INSNS,
+	F_TOTAL_INSNS_PCT,
+	F_AVG_INSNS,
+	F_NAME,
+	F_MODULE,
+	F_SPACE,
+	F_ADDR,
+	F_VCPU,
+	F_LINE,
 };
 
 static const struct bp_field fields[] = {
-	[F_SELF] = { "self_ns", "SELF", BP_COL_NS, false },
-	[F_SELF_PCT] = { "self_pct", "SELF%", BP_COL_PERCENT, false },
-	[F_TOTAL] = { "total_ns", "TOTAL", BP_COL_NS, false },
-	[F_TOTAL_PCT] = { "total_pct", "TOTAL%", BP_COL_PERCENT, false },
-	[F_CALLS] = { "calls", "CALLS", BP_COL_COUNT, false },
-	[F_AVG] = { "avg_ns", "AVG", BP_COL_NS, false },
-	[F_MIN] = { "min_ns", "MIN", BP_COL_NS, false },
-	[F_MAX] = { "max_ns", "MAX", BP_COL_NS, false },
-	[F_SLEEP] = { "sleep_ns", "SLEEP", BP_COL_NS, false },
-	[F_SELF_INSNS] = { "self_insns", "SELF INSNS", BP_COL_INSNS, false },
-	[F_SELF_INSNS_PCT] = { "self_insns_pct", "SELF%", BP_COL_PERCENT, false },
-	[F_TOTAL_INSNS] = { "total_insns", "TOTAL INSNS", BP_COL_INSNS, false },
-	[F_TOTAL_INSNS_PCT] = { "total_insns_pct", "TOTAL%", BP_COL_PERCENT, false },
-	[F_AVG_INSNS] = { "avg_insns", "AVG INSNS", BP_COL_INSNS, false },
-	[F_NAME] = { "name", "FUNCTION", BP_COL_STR, false },
-	[F_MODULE] = { "module", "MODULE", BP_COL_STR, false },
-	[F_SPACE] = { "space", "SPACE", BP_COL_STR, false },
-	[F_ADDR] = { "addr", "ADDRESS", BP_COL_HEX, false },
-	[F_VCPU] = { "vcpu", "VCPU", BP_COL_COUNT, false },
-	[F_LINE] = { "line", "SOURCE", BP_COL_STR, false },
+    [F_SELF] = {"self_ns", "SELF", BP_COL_NS, false},
+    [F_SELF_PCT] = {"self_pct", "SELF%", BP_COL_PERCENT, false},
+    [F_TOTAL] = {"total_ns", "TOTAL", BP_COL_NS, false},
+    [F_TOTAL_PCT] = {"total_pct", "TOTAL%", BP_COL_PERCENT, false},
+    [F_CALLS] = {"calls", "CALLS", BP_COL_COUNT, false},
+    [F_AVG] = {"avg_ns", "AVG", BP_COL_NS, false},
+    [F_MIN] = {"min_ns", "MIN", BP_COL_NS, false},
+    [F_MAX] = {"max_ns", "MAX", BP_COL_NS, false},
+    [F_SLEEP] = {"sleep_ns", "SLEEP", BP_COL_NS, false},
+    [F_SELF_INSNS] = {"self_insns", "SELF INSNS", BP_COL_INSNS, false},
+    [F_SELF_INSNS_PCT] = {"self_insns_pct", "SELF%", BP_COL_PERCENT, false},
+    [F_TOTAL_INSNS] = {"total_insns", "TOTAL INSNS", BP_COL_INSNS, false},
+    [F_TOTAL_INSNS_PCT] = {"total_insns_pct", "TOTAL%", BP_COL_PERCENT, false},
+    [F_AVG_INSNS] = {"avg_insns", "AVG INSNS", BP_COL_INSNS, false},
+    [F_NAME] = {"name", "FUNCTION", BP_COL_STR, false},
+    [F_MODULE] = {"module", "MODULE", BP_COL_STR, false},
+    [F_SPACE] = {"space", "SPACE", BP_COL_STR, false},
+    [F_ADDR] = {"addr", "ADDRESS", BP_COL_HEX, false},
+    [F_VCPU] = {"vcpu", "VCPU", BP_COL_COUNT, false},
+    [F_LINE] = {"line", "SOURCE", BP_COL_STR, false},
 };
 
 struct table {
 	struct bp_functions *f;
-	size_t *index;         /* rows that are shown, into f->totals */
+	size_t *index; /* rows that are shown, into f->totals */
 	size_t n;
 	double self_ns, self_insns;
 };
@@ -334,28 +352,29 @@ struct bp_err *bp_functions_table(struct bp_functions *f, struct bp_report *r, b
 	const struct bp_query *q = a->query;
 	size_t n = f->n_rows * f->n_vcpus;
 	bp_autofree size_t *index = malloc((n + 1) * sizeof(*index));
-	struct table t = { .f = f, .index = index };
+	struct table t = {.f = f, .index = index};
 	char text_time[128], text_insns[128];
 	struct bp_view_table v = {
-		.id = "functions",
-		.title = q->clock == BP_CLOCK_TIME ? "Functions, by time on a vCPU" : "Functions, by instructions",
-		.fields = fields,
-		.n_fields = BP_ARRAY_SIZE(fields),
-		.text_time = text_time,
-		.text_insns = text_insns,
-		.sort_time = "self_ns",
-		.sort_insns = "self_insns",
-		.cell = cell,
-		.ctx = &t,
-		.main = main,
-		.limit = limit,
+	    .id = "functions",
+	    .title =
+		q->clock == BP_CLOCK_TIME ? "Functions, by time on a vCPU" : "Functions, by instructions",
+	    .fields = fields,
+	    .n_fields = BP_ARRAY_SIZE(fields),
+	    .text_time = text_time,
+	    .text_insns = text_insns,
+	    .sort_time = "self_ns",
+	    .sort_insns = "self_insns",
+	    .cell = cell,
+	    .ctx = &t,
+	    .main = main,
+	    .limit = limit,
 	};
 	const char *vcpu = f->per_vcpu ? ",vcpu" : "", *line = q->lines ? ",line" : "";
 
 	if (!index)
 		return bp_err_nomem();
-	snprintf(text_time, sizeof(text_time), "self_ns,self_pct,total_ns,calls,avg_ns,max_ns,self_insns%s,name,module%s",
-		 vcpu, line);
+	snprintf(text_time, sizeof(text_time),
+		 "self_ns,self_pct,total_ns,calls,avg_ns,max_ns,self_insns%s,name,module%s", vcpu, line);
 	snprintf(text_insns, sizeof(text_insns),
 		 "self_insns,self_insns_pct,total_insns,calls,avg_insns,self_ns%s,name,module%s", vcpu, line);
 	for (size_t i = 0; i < n; i++) {
@@ -376,7 +395,7 @@ struct bp_err *bp_functions_table(struct bp_functions *f, struct bp_report *r, b
 
 static struct bp_err *functions_run(struct bp_analysis *a, struct bp_report *r)
 {
-	bp_cleanup(bp_functions_deinitp) struct bp_functions f = { 0 };
+	bp_cleanup(bp_functions_deinitp) struct bp_functions f = {0};
 	struct bp_err *err = bp_functions_init(&f, a, a->query->per_vcpu);
 	uint64_t calls = 0;
 
@@ -392,7 +411,7 @@ static struct bp_err *functions_run(struct bp_analysis *a, struct bp_report *r)
 }
 
 const struct bp_view bp_view_functions = {
-	.name = "functions",
-	.summary = "time and instructions of each function: self, total, calls, average, longest",
-	.run = functions_run,
+    .name = "functions",
+    .summary = "time and instructions of each function: self, total, calls, average, longest",
+    .run = functions_run,
 };

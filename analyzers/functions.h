@@ -20,21 +20,21 @@ struct bp_func_total {
 	uint64_t calls;
 	uint64_t self_ns, self_insns;
 	uint64_t total_ns, total_insns;
-	uint64_t min_ns, max_ns;    /* min_ns is UINT64_MAX when there is no complete call */
+	uint64_t min_ns, max_ns; /* min_ns is UINT64_MAX when there is no complete call */
 	uint64_t sleep_ns;
 };
 
 struct bp_functions {
 	struct bp_analysis *a;
 	size_t n_rows;
-	struct bp_func_total *totals;     /* by row; with per_vcpu by vCPU * n_rows + row */
-	struct bp_func_total *base;       /* of the vCPU that the walk is at */
-	uint32_t *active;                 /* by row: calls on the stack of `task` */
+	struct bp_func_total *totals; /* by row; with per_vcpu by vCPU * n_rows + row */
+	struct bp_func_total *base;   /* of the vCPU that the walk is at */
+	uint32_t *active;             /* by row: calls on the stack of `task` */
 	struct bp_walk_task *task;
 	size_t n_vcpus;
 	bool per_vcpu;
 	bool failed;
-	bool folded;                      /* totals of folded calls are in */
+	bool folded; /* totals of folded calls are in */
 };
 
 /** bp_functions_init() - @per_vcpu: totals of each vCPU apart */

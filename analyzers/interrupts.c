@@ -14,25 +14,52 @@ struct total {
 static const struct {
 	const char *caller, *kind;
 } dispatchers[] = {
-	{ "__handle_irq_event_percpu", "device" },
-	{ "handle_softirqs", "softirq" },
-	{ "__do_softirq", "softirq" },
-	{ "__hrtimer_run_queues", "hrtimer" },
-	{ "__run_hrtimer", "hrtimer" },
-	{ "call_timer_fn", "timer" },
-	{ "tasklet_action_common", "tasklet" },
-	{ "__flush_smp_call_function_queue", "other vcpu" },
+    {"__handle_irq_event_percpu", "device"},
+    {"handle_softirqs", "softirq"},
+    {"__do_softirq", "softirq"},
+    {"__hrtimer_run_queues", "hrtimer"},
+    {"__run_hrtimer", "hrtimer"},
+    {"call_timer_fn", "timer"},
+    {"tasklet_action_common", "tasklet"},
+    {"__flush_smp_call_function_queue", "other vcpu"},
 };
 
 struct interrupts {
 	struct bp_analysis *a;
-	uint8_t *dispatcher;      /* by row: index into dispatchers[], plus one */
-	struct total *entries;    /* by vCPU * rows + row (vCPU 0 only unless per_vcpu) */
-	struct total *handlers;   /* by row */
-	uint8_t *handler_kind;    /* by row: as dispatcher */
+	uint8_t *dispatcher;    /* by row: index into dispatchers[], plus one */
+	struct total *entries;  /* by vCPU * rows + row (vCPU 0 only unless per_vcpu) */
+	struct total *handlers; /* by row */
+	uint8_t *handler_kind;  /* by row: as dispatcher */
 	size_t n_rows, n_vcpus;
 	bool per_vcpu, failed;
 };
+
+/* What a dispatcher calls besides handlers. */
+static bool is_helper(const char *name)
+{
+	static const char *const prefixes[] = {
+	    "_raw_",
+	    "native_",
+	    "pv_native_",
+	    "timerqueue_",
+	    "enqueue_hrtimer",
+	    "ktime_get",
+	    "rcu_softirq_qs",
+	    "wake_up_process",
+	    "__local_bh_",
+	    "lock_",
+	    "trace_",
+	    "debug_",
+	    "csd_",
+	    "mix_interrupt_randomness",
+	};
+
+	for (size_t i = 0; i < BP_ARRAY_SIZE(prefixes); i++) {
+		if (!strncmp(name, prefixes[i], strlen(prefixes[i])))
+			return true;
+	}
+	return false;
+}
 
 static void add(struct total *t, const struct bp_walk_frame *f, const struct bp_walk_now *now)
 {
@@ -65,7 +92,8 @@ static bool reserve_vcpu(struct interrupts *x, uint32_t vcpu)
 	return true;
 }
 
-static inline void irq_leave(void *ctx, struct bp_walk_frame *f, const struct bp_walk_now *now, enum bp_walk_leave how)
+static inline void irq_leave(void *ctx, struct bp_walk_frame *f, const struct bp_walk_now *now,
+			     enum bp_walk_leave how)
 {
 	struct interrupts *x = ctx;
 	uint8_t d;
@@ -90,7 +118,7 @@ static inline void irq_leave(void *ctx, struct bp_walk_frame *f, const struct bp
 }
 
 static const struct bp_walk_ops hot_ops = {
-	.on_leave = irq_leave,
+    .on_leave = irq_leave,
 };
 
 static void deinit(struct interrupts *x)
@@ -136,23 +164,38 @@ static const char *entry_kind(const char *name)
 	return "";
 }
 
-enum { I_COUNT, I_TOTAL, I_TOTAL_PCT, I_AVG, I_MIN, I_MAX, I_INSNS, I_AVG_INSNS, I_WALL, I_KIND, I_NAME, I_MODULE, I_VCPU, I_LINE };
+enum {
+	I_COUNT,
+	I_TOTAL,
+	I_TOTAL_PCT,
+	I_AVG,
+	I_MIN,
+	I_MAX,
+	I_INSNS,
+	I_AVG_INSNS,
+	I_WALL,
+	I_KIND,
+	I_NAME,
+	I_MODULE,
+	I_VCPU,
+	I_LINE
+};
 
 static const struct bp_field fields[] = {
-	[I_COUNT] = { "count", "COUNT", BP_COL_COUNT, false },
-	[I_TOTAL] = { "total_ns", "TOTAL", BP_COL_NS, false },
-	[I_TOTAL_PCT] = { "total_pct", "RUN%", BP_COL_PERCENT, false },
-	[I_AVG] = { "avg_ns", "AVG", BP_COL_NS, false },
-	[I_MIN] = { "min_ns", "MIN", BP_COL_NS, false },
-	[I_MAX] = { "max_ns", "MAX", BP_COL_NS, false },
-	[I_INSNS] = { "total_insns", "INSNS", BP_COL_INSNS, false },
-	[I_AVG_INSNS] = { "avg_insns", "AVG INSNS", BP_COL_INSNS, false },
-	[I_WALL] = { "duration_ns", "ELAPSED", BP_COL_NS, false },
-	[I_KIND] = { "kind", "KIND", BP_COL_STR, false },
-	[I_NAME] = { "name", "FUNCTION", BP_COL_STR, false },
-	[I_MODULE] = { "module", "MODULE", BP_COL_STR, false },
-	[I_VCPU] = { "vcpu", "VCPU", BP_COL_COUNT, false },
-	[I_LINE] = { "line", "SOURCE", BP_COL_STR, false },
+    [I_COUNT] = {"count", "COUNT", BP_COL_COUNT, false},
+    [I_TOTAL] = {"total_ns", "TOTAL", BP_COL_NS, false},
+    [I_TOTAL_PCT] = {"total_pct", "RUN%", BP_COL_PERCENT, false},
+    [I_AVG] = {"avg_ns", "AVG", BP_COL_NS, false},
+    [I_MIN] = {"min_ns", "MIN", BP_COL_NS, false},
+    [I_MAX] = {"max_ns", "MAX", BP_COL_NS, false},
+    [I_INSNS] = {"total_insns", "INSNS", BP_COL_INSNS, false},
+    [I_AVG_INSNS] = {"avg_insns", "AVG INSNS", BP_COL_INSNS, false},
+    [I_WALL] = {"duration_ns", "ELAPSED", BP_COL_NS, false},
+    [I_KIND] = {"kind", "KIND", BP_COL_STR, false},
+    [I_NAME] = {"name", "FUNCTION", BP_COL_STR, false},
+    [I_MODULE] = {"module", "MODULE", BP_COL_STR, false},
+    [I_VCPU] = {"vcpu", "VCPU", BP_COL_COUNT, false},
+    [I_LINE] = {"line", "SOURCE", BP_COL_STR, false},
 };
 
 struct table {
@@ -227,30 +270,35 @@ static struct bp_err *table(struct interrupts *x, struct bp_report *r, bool hand
 	size_t n = handlers ? x->n_rows : x->n_rows * x->n_vcpus;
 	bp_autofree size_t *index = malloc((n + 1) * sizeof(*index));
 	struct table t = {
-		.x = x,
-		.totals = handlers ? x->handlers : x->entries,
-		.index = index,
-		.handlers = handlers,
+	    .x = x,
+	    .totals = handlers ? x->handlers : x->entries,
+	    .index = index,
+	    .handlers = handlers,
 	};
 	struct bp_view_table v = {
-		.id = handlers ? "handlers" : "interrupts",
-		.title = handlers ? "Handlers that interrupts ran" : "Interrupts and exceptions, by entry function",
-		.fields = fields,
-		.n_fields = BP_ARRAY_SIZE(fields),
-		.text_time = x->per_vcpu && !handlers ? "count,total_ns,avg_ns,max_ns,total_insns,vcpu,kind,name,module"
-						      : "count,total_ns,avg_ns,max_ns,total_insns,kind,name,module",
-		.text_insns = x->per_vcpu && !handlers ? "count,total_insns,avg_insns,total_ns,max_ns,vcpu,kind,name,module"
-						       : "count,total_insns,avg_insns,total_ns,max_ns,kind,name,module",
-		.sort_time = "total_ns",
-		.sort_insns = "total_insns",
-		.cell = cell,
-		.ctx = &t,
-		.main = !handlers,
+	    .id = handlers ? "handlers" : "interrupts",
+	    .title =
+		handlers ? "Handlers that interrupts ran" : "Interrupts and exceptions, by entry function",
+	    .fields = fields,
+	    .n_fields = BP_ARRAY_SIZE(fields),
+	    .text_time = x->per_vcpu && !handlers
+			     ? "count,total_ns,avg_ns,max_ns,total_insns,vcpu,kind,name,module"
+			     : "count,total_ns,avg_ns,max_ns,total_insns,kind,name,module",
+	    .text_insns = x->per_vcpu && !handlers
+			      ? "count,total_insns,avg_insns,total_ns,max_ns,vcpu,kind,name,module"
+			      : "count,total_insns,avg_insns,total_ns,max_ns,kind,name,module",
+	    .sort_time = "total_ns",
+	    .sort_insns = "total_insns",
+	    .cell = cell,
+	    .ctx = &t,
+	    .main = !handlers,
 	};
 
 	if (!index)
 		return bp_err_nomem();
 	for (size_t i = 0; i < n; i++) {
+		if (handlers && is_helper(x->a->rows.rows[i].name))
+			continue;
 		if (t.totals[i].count && bp_row_shown(x->a, (uint32_t)(i % x->n_rows)) &&
 		    t.totals[i].ns >= x->a->query->min_ns)
 			index[v.n_rows++] = i;
@@ -260,7 +308,7 @@ static struct bp_err *table(struct interrupts *x, struct bp_report *r, bool hand
 
 static struct bp_err *interrupts_run(struct bp_analysis *a, struct bp_report *r)
 {
-	bp_cleanup(deinit) struct interrupts x = { 0 };
+	bp_cleanup(deinit) struct interrupts x = {0};
 	bp_cleanup(bp_walk_destroyp) struct bp_walk *w = NULL;
 	struct bp_err *err = init(&x, a);
 
@@ -278,13 +326,15 @@ static struct bp_err *interrupts_run(struct bp_analysis *a, struct bp_report *r)
 	err = table(&x, r, false);
 	if (err)
 		return err;
-	bp_report_note(r, "time of an interrupt contains that of interrupts nested in it; it is also part of the total of "
-			  "the function that it interrupted");
+	bp_report_note(
+	    r,
+	    "time of an interrupt contains that of interrupts nested in it; it is also part of the total of "
+	    "the function that it interrupted");
 	return table(&x, r, true);
 }
 
 const struct bp_view bp_view_interrupts = {
-	.name = "interrupts",
-	.summary = "interrupts and exceptions: how many, how long, and the handlers that ran",
-	.run = interrupts_run,
+    .name = "interrupts",
+    .summary = "interrupts and exceptions: how many, how long, and the handlers that ran",
+    .run = interrupts_run,
 };

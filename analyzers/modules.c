@@ -12,7 +12,7 @@ struct load {
 	uint64_t init_start, init_end, init_insns;
 	uint64_t unload_ns;
 	bool has_init, unloaded;
-	size_t sum;               /* index into sums, SIZE_MAX: none */
+	size_t sum; /* index into sums, SIZE_MAX: none */
 };
 
 /* Figures of all functions with one module name. */
@@ -64,19 +64,20 @@ static struct bp_err *read_facts(struct modules *m)
 		switch (f->kind) {
 		case BP_FACT_MODULE_LOAD:
 			m->loads[m->n_loads++] = (struct load){
-				.name = f->s1,
-				.load_ns = f->time_ns,
-				.base = f->v[0],
-				.bytes = f->v[1],
-				.task = f->v[2],
-				.sum = SIZE_MAX,
+			    .name = f->s1,
+			    .load_ns = f->time_ns,
+			    .base = f->v[0],
+			    .bytes = f->v[1],
+			    .task = f->v[2],
+			    .sum = SIZE_MAX,
 			};
 			break;
 		case BP_FACT_MODULE_INIT:
 			l = latest(m, f->s1);
 			if (!l || l->has_init) {
 				l = &m->loads[m->n_loads++];
-				*l = (struct load){ .name = f->s1, .load_ns = f->v[0], .task = f->v[3], .sum = SIZE_MAX };
+				*l = (struct load){
+				    .name = f->s1, .load_ns = f->v[0], .task = f->v[3], .sum = SIZE_MAX};
 			}
 			l->has_init = true;
 			l->init_start = f->v[0];
@@ -122,7 +123,7 @@ static struct bp_err *sum_functions(struct modules *m, const struct bp_functions
 		const struct bp_func_total *t = &f->totals[i];
 
 		if (t->calls || t->self_ns || t->self_insns)
-			list[n++] = (struct by_module){ &m->a->rows.rows[i], t };
+			list[n++] = (struct by_module){&m->a->rows.rows[i], t};
 	}
 	qsort(list, n, sizeof(*list), compare_module);
 	for (size_t i = 0; i < n; i++) {
@@ -130,7 +131,7 @@ static struct bp_err *sum_functions(struct modules *m, const struct bp_functions
 
 		if (!i || compare_module(&list[i], &list[i - 1]))
 			m->sums[m->n_sums++] =
-				(struct sum){ .name = list[i].row->module, .space = list[i].row->space };
+			    (struct sum){.name = list[i].row->module, .space = list[i].row->space};
 		s = &m->sums[m->n_sums - 1];
 		s->functions++;
 		s->calls += list[i].total->calls;
@@ -149,26 +150,39 @@ static struct bp_err *sum_functions(struct modules *m, const struct bp_functions
 }
 
 enum {
-	M_LOAD, M_NAME, M_INIT, M_INIT_INSNS, M_INIT_START, M_INIT_END, M_SELF, M_SELF_INSNS, M_CALLS, M_BYTES, M_BASE,
-	M_PROCESS, M_PID, M_PARENT, M_UNLOAD,
+	M_LOAD,
+	M_NAME,
+	M_INIT,
+	M_INIT_INSNS,
+	M_INIT_START,
+	M_INIT_END,
+	M_SELF,
+	M_SELF_INSNS,
+	M_CALLS,
+	M_BYTES,
+	M_BASE,
+	M_PROCESS,
+	M_PID,
+	M_PARENT,
+	M_UNLOAD,
 };
 
 static const struct bp_field load_fields[] = {
-	[M_LOAD] = { "time_ns", "LOADED", BP_COL_NS, false },
-	[M_NAME] = { "name", "MODULE", BP_COL_STR, false },
-	[M_INIT] = { "init_ns", "INIT", BP_COL_NS, false },
-	[M_INIT_INSNS] = { "init_insns", "INIT INSNS", BP_COL_INSNS, false },
-	[M_INIT_START] = { "init_start_ns", "INIT AT", BP_COL_NS, false },
-	[M_INIT_END] = { "init_end_ns", "INIT END", BP_COL_NS, false },
-	[M_SELF] = { "self_ns", "SELF", BP_COL_NS, false },
-	[M_SELF_INSNS] = { "self_insns", "SELF INSNS", BP_COL_INSNS, false },
-	[M_CALLS] = { "calls", "CALLS", BP_COL_COUNT, false },
-	[M_BYTES] = { "text_bytes", "BYTES", BP_COL_COUNT, false },
-	[M_BASE] = { "base", "ADDRESS", BP_COL_HEX, false },
-	[M_PROCESS] = { "process", "LOADED BY", BP_COL_STR, false },
-	[M_PID] = { "pid", "PID", BP_COL_COUNT, false },
-	[M_PARENT] = { "parent", "PARENT", BP_COL_STR, false },
-	[M_UNLOAD] = { "unload_ns", "UNLOADED", BP_COL_NS, false },
+    [M_LOAD] = {"time_ns", "LOADED", BP_COL_NS, false},
+    [M_NAME] = {"name", "MODULE", BP_COL_STR, false},
+    [M_INIT] = {"init_ns", "INIT", BP_COL_NS, false},
+    [M_INIT_INSNS] = {"init_insns", "INIT INSNS", BP_COL_INSNS, false},
+    [M_INIT_START] = {"init_start_ns", "INIT AT", BP_COL_NS, false},
+    [M_INIT_END] = {"init_end_ns", "INIT END", BP_COL_NS, false},
+    [M_SELF] = {"self_ns", "SELF", BP_COL_NS, false},
+    [M_SELF_INSNS] = {"self_insns", "SELF INSNS", BP_COL_INSNS, false},
+    [M_CALLS] = {"calls", "CALLS", BP_COL_COUNT, false},
+    [M_BYTES] = {"text_bytes", "BYTES", BP_COL_COUNT, false},
+    [M_BASE] = {"base", "ADDRESS", BP_COL_HEX, false},
+    [M_PROCESS] = {"process", "LOADED BY", BP_COL_STR, false},
+    [M_PID] = {"pid", "PID", BP_COL_COUNT, false},
+    [M_PARENT] = {"parent", "PARENT", BP_COL_STR, false},
+    [M_UNLOAD] = {"unload_ns", "UNLOADED", BP_COL_NS, false},
 };
 
 static void load_cell(void *ctx, size_t row, size_t field, struct bp_cell *c)
@@ -242,14 +256,14 @@ static void load_cell(void *ctx, size_t row, size_t field, struct bp_cell *c)
 enum { S_NAME, S_SPACE, S_SELF, S_SELF_PCT, S_SELF_INSNS, S_SELF_INSNS_PCT, S_CALLS, S_FUNCTIONS };
 
 static const struct bp_field sum_fields[] = {
-	[S_NAME] = { "name", "MODULE", BP_COL_STR, false },
-	[S_SPACE] = { "space", "SPACE", BP_COL_STR, false },
-	[S_SELF] = { "self_ns", "SELF", BP_COL_NS, false },
-	[S_SELF_PCT] = { "self_pct", "SELF%", BP_COL_PERCENT, false },
-	[S_SELF_INSNS] = { "self_insns", "SELF INSNS", BP_COL_INSNS, false },
-	[S_SELF_INSNS_PCT] = { "self_insns_pct", "SELF%", BP_COL_PERCENT, false },
-	[S_CALLS] = { "calls", "CALLS", BP_COL_COUNT, false },
-	[S_FUNCTIONS] = { "functions", "FUNCTIONS", BP_COL_COUNT, false },
+    [S_NAME] = {"name", "MODULE", BP_COL_STR, false},
+    [S_SPACE] = {"space", "SPACE", BP_COL_STR, false},
+    [S_SELF] = {"self_ns", "SELF", BP_COL_NS, false},
+    [S_SELF_PCT] = {"self_pct", "SELF%", BP_COL_PERCENT, false},
+    [S_SELF_INSNS] = {"self_insns", "SELF INSNS", BP_COL_INSNS, false},
+    [S_SELF_INSNS_PCT] = {"self_insns_pct", "SELF%", BP_COL_PERCENT, false},
+    [S_CALLS] = {"calls", "CALLS", BP_COL_COUNT, false},
+    [S_FUNCTIONS] = {"functions", "FUNCTIONS", BP_COL_COUNT, false},
 };
 
 static void sum_cell(void *ctx, size_t row, size_t field, struct bp_cell *c)
@@ -289,30 +303,32 @@ static void sum_cell(void *ctx, size_t row, size_t field, struct bp_cell *c)
 
 static struct bp_err *modules_run(struct bp_analysis *a, struct bp_report *r)
 {
-	bp_cleanup(bp_functions_deinitp) struct bp_functions f = { 0 };
-	bp_cleanup(deinit) struct modules m = { .a = a };
+	bp_cleanup(bp_functions_deinitp) struct bp_functions f = {0};
+	bp_cleanup(deinit) struct modules m = {.a = a};
 	struct bp_view_table loads = {
-		.id = "modules",
-		.title = "Kernel modules in the order of loading",
-		.fields = load_fields,
-		.n_fields = BP_ARRAY_SIZE(load_fields),
-		.text_time = "time_ns,init_ns,init_insns,self_ns,self_insns,calls,text_bytes,name,process,pid,parent",
-		.text_insns = "time_ns,init_insns,init_ns,self_insns,self_ns,calls,text_bytes,name,process,pid,parent",
-		.cell = load_cell,
-		.ctx = &m,
-		.main = true,
+	    .id = "modules",
+	    .title = "Kernel modules in the order of loading",
+	    .fields = load_fields,
+	    .n_fields = BP_ARRAY_SIZE(load_fields),
+	    .text_time =
+		"time_ns,init_ns,init_insns,self_ns,self_insns,calls,text_bytes,name,process,pid,parent",
+	    .text_insns =
+		"time_ns,init_insns,init_ns,self_insns,self_ns,calls,text_bytes,name,process,pid,parent",
+	    .cell = load_cell,
+	    .ctx = &m,
+	    .main = true,
 	};
 	struct bp_view_table sums = {
-		.id = "code",
-		.title = "Time by file: kernel, modules, firmware, programs",
-		.fields = sum_fields,
-		.n_fields = BP_ARRAY_SIZE(sum_fields),
-		.text_time = "self_ns,self_pct,self_insns,calls,functions,space,name",
-		.text_insns = "self_insns,self_insns_pct,self_ns,calls,functions,space,name",
-		.sort_time = "self_ns",
-		.sort_insns = "self_insns",
-		.cell = sum_cell,
-		.ctx = &m,
+	    .id = "code",
+	    .title = "Time by file: kernel, modules, firmware, programs",
+	    .fields = sum_fields,
+	    .n_fields = BP_ARRAY_SIZE(sum_fields),
+	    .text_time = "self_ns,self_pct,self_insns,calls,functions,space,name",
+	    .text_insns = "self_insns,self_insns_pct,self_ns,calls,functions,space,name",
+	    .sort_time = "self_ns",
+	    .sort_insns = "self_insns",
+	    .cell = sum_cell,
+	    .ctx = &m,
 	};
 	struct bp_err *err = bp_functions_init(&f, a, false);
 
@@ -341,7 +357,8 @@ static struct bp_err *modules_run(struct bp_analysis *a, struct bp_report *r)
 			m.loads[i].sum = SIZE_MAX;
 		for (size_t i = 0; i < m.n_loads; i++) {
 			for (size_t k = 0; k < n; k++) {
-				if (m.sums[k].space == BP_SPACE_MODULE && !strcmp(m.sums[k].name, m.loads[i].name))
+				if (m.sums[k].space == BP_SPACE_MODULE &&
+				    !strcmp(m.sums[k].name, m.loads[i].name))
 					m.loads[i].sum = k;
 			}
 		}
@@ -359,7 +376,7 @@ static struct bp_err *modules_run(struct bp_analysis *a, struct bp_report *r)
 }
 
 const struct bp_view bp_view_modules = {
-	.name = "modules",
-	.summary = "kernel modules in load order: init time, who loaded them; time by file",
-	.run = modules_run,
+    .name = "modules",
+    .summary = "kernel modules in load order: init time, who loaded them; time by file",
+    .run = modules_run,
 };

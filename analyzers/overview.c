@@ -18,65 +18,72 @@
  * execution. The list follows the way of a Linux boot.
  */
 static const char *const landmarks[] = {
-	"startup_64",
-	"extract_kernel",
-	"x86_64_start_kernel",
-	"start_kernel",
-	"setup_arch",
-	"mm_init",
-	"mm_core_init",
-	"sched_init",
-	"init_IRQ",
-	"time_init",
-	"console_init",
-	"calibrate_delay",
-	"arch_cpu_finalize_init",
-	"check_bugs",
-	"rest_init",
-	"kernel_init_freeable",
-	"smp_init",
-	"start_secondary",
-	"do_basic_setup",
-	"driver_init",
-	"do_initcalls",
-	"pci_subsys_init",
-	"acpi_init",
-	"populate_rootfs",
-	"do_populate_rootfs",
-	"unpack_to_rootfs",
-	"virtio_init",
-	"scsi_add_host_with_dma",
-	"serial8250_init",
-	"prepare_namespace",
-	"mount_root",
-	"mount_root_generic",
-	"do_mount",
-	"path_mount",
-	"ext4_fill_super",
-	"xfs_fs_fill_super",
-	"btrfs_mount",
-	"run_init_process",
-	"kernel_execve",
-	"do_execveat_common",
-	"load_module",
-	"register_netdev",
-	"__dev_open",
-	"do_exit",
-	"panic",
-	"kernel_power_off",
-	"kernel_restart",
-	"machine_power_off",
+    "startup_64",
+    "extract_kernel",
+    "x86_64_start_kernel",
+    "start_kernel",
+    "setup_arch",
+    "mm_core_init",
+    "sched_init",
+    "init_IRQ",
+    "time_init",
+    "console_init",
+    "calibrate_delay",
+    "arch_cpu_finalize_init",
+    "check_bugs",
+    "rest_init",
+    "kernel_init_freeable",
+    "smp_init",
+    "start_secondary",
+    "do_basic_setup",
+    "driver_init",
+    "do_initcalls",
+    "pci_subsys_init",
+    "acpi_init",
+    "populate_rootfs",
+    "do_populate_rootfs",
+    "unpack_to_rootfs",
+    "virtio_init",
+    "scsi_add_host_with_dma",
+    "serial8250_init",
+    "prepare_namespace",
+    "mount_root",
+    "mount_root_generic",
+    "do_mount",
+    "path_mount",
+    "ext4_fill_super",
+    "xfs_fs_fill_super",
+    "btrfs_mount",
+    "run_init_process",
+    "kernel_execve",
+    "do_execveat_common",
+    "load_module",
+    "register_netdev",
+    "__dev_open",
+    "panic",
+    "kernel_power_off",
+    "kernel_restart",
+    "machine_power_off",
 };
 
 /* ---- what to look at next ---- */
 
 struct finding {
 	char *text, *command;
-	double share;             /* of the run, percent; negative: no such figure */
+	double share; /* of the run, percent; negative: no such figure */
+};
+
+/* Time that the boot (its first process, and those of user space) slept in functions that wait for a timeout.
+ */
+struct waits {
+	struct bp_analysis *a;
+	uint64_t *sleep_ns; /* by row */
+	bool *timeout;      /* by row: such a function */
 };
 
 struct overview {
 	struct bp_analysis *a;
+	struct waits waits;
 	struct bp_functions functions;
 	struct bp_phase_walk phases;
 	struct bp_first_calls first;
@@ -94,6 +101,8 @@ static void overview_deinit(struct overview *o)
 	bp_first_calls_deinit(&o->first);
 	bp_syscalls_deinit(&o->syscalls);
 	bp_processes_deinit(&o->processes);
+	free(o->waits.sleep_ns);
+	free(o->waits.timeout);
 	for (size_t i = 0; i < o->n_findings; i++) {
 		free(o->findings[i].text);
 		free(o->findings[i].command);
@@ -101,10 +110,55 @@ static void overview_deinit(struct overview *o)
 	free(o->findings);
 }
 
+static bool waits_for_a_timeout(const struct bp_row *row)
+{
+	static const char *const names[] = {
+	    "msleep", "msleep_interruptible", "usleep_range", "usleep_range_state", "schedule_timeout",
+	};
+
+	for (size_t i = 0; row->space == BP_SPACE_KERNEL && i < BP_ARRAY_SIZE(names); i++) {
+		if (!strcmp(row->name, names[i]))
+			return true;
+	}
+	return false;
+}
+
+static void waits_leave(void *ctx, struct bp_walk_frame *f, const struct bp_walk_now *now,
+			enum bp_walk_leave how)
+{
+	struct waits *x = ctx;
+	const struct bp_task_info *t;
+
+	(void)how;
+	if (!x->timeout[f->row])
+		return;
+	t = bp_analysis_task(x->a, now->task->id);
+	/* Kernel threads sleep when they have nothing to do. */
+	if (t->known && (t->pid == 1 || !(t->flags & (BP_TASK_KERNEL | BP_TASK_IDLE))))
+		x->sleep_ns[f->row] += bp_walk_sleep_ns(f, now);
+}
+
+static const struct bp_walk_ops waits_ops = {
+    .on_leave = waits_leave,
+};
+
+static struct bp_err *waits_init(struct waits *x, struct bp_analysis *a)
+{
+	x->a = a;
+	x->sleep_ns = calloc(a->rows.n + 1, sizeof(*x->sleep_ns));
+	x->timeout = calloc(a->rows.n + 1, sizeof(*x->timeout));
+	if (!x->sleep_ns || !x->timeout)
+		return bp_err_nomem();
+	for (size_t i = 0; i < a->rows.n; i++)
+		x->timeout[i] = waits_for_a_timeout(&a->rows.rows[i]);
+	return NULL;
+}
+
 /* Add @s as one word of a shell command. */
 static void add_word(struct bp_strbuf *sb, const char *s)
 {
-	if (*s && strspn(s, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.,:/@%+-") == strlen(s)) {
+	if (*s && strspn(s, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.,:/@%+-") ==
+		      strlen(s)) {
 		bp_strbuf_adds(sb, s);
 		return;
 	}
@@ -121,10 +175,11 @@ static void add_word(struct bp_strbuf *sb, const char *s)
 /*
  * @command: arguments of bootprof; @word: a name of the guest that goes behind them, NULL: none.
  */
-static void find(struct overview *o, double share, const char *command, const char *word, const char *fmt, ...)
-	BP_PRINTF(5, 6);
+static void find(struct overview *o, double share, const char *command, const char *word, const char *fmt,
+		 ...) BP_PRINTF(5, 6);
 
-static void find(struct overview *o, double share, const char *command, const char *word, const char *fmt, ...)
+static void find(struct overview *o, double share, const char *command, const char *word, const char *fmt,
+		 ...)
 {
 	const char *path = bp_trace_path(o->a->trace);
 	bp_cleanup(bp_strbuf_deinit) struct bp_strbuf sb = BP_STRBUF_INIT;
@@ -176,9 +231,11 @@ static void find_losses(struct overview *o)
 	if (d->unfinished || d->bad_chunks || d->missing_chunks || a->stats.damaged_blocks)
 		find(o, -1, "info", NULL, "the recording is not whole");
 	if (lost)
-		find(o, -1, "info", NULL, "%" PRIu64 " events were lost while recording: figures are too small", lost);
+		find(o, -1, "info", NULL,
+		     "%" PRIu64 " events were lost while recording: figures are too small", lost);
 	if (unaccounted > 1)
-		find(o, unaccounted, "report phases", NULL, "%s are in no phase", bp_units_ns(t, (int64_t)a->unaccounted_ns));
+		find(o, unaccounted, "report phases", NULL, "%s are in no phase",
+		     bp_units_ns(t, (int64_t)a->unaccounted_ns));
 	if (uncovered > 1)
 		find(o, uncovered, "report phases", NULL, "vCPU 0 tells nothing of %s",
 		     bp_units_ns(t, (int64_t)o->phases.uncovered_ns));
@@ -202,7 +259,8 @@ static void find_in_phases(struct overview *o)
 	}
 	if (percent(decompressor, whole) > 10)
 		find(o, percent(decompressor, whole), "report functions --phase decompressor", NULL,
-		     "the kernel unpacks itself: another compression, or an uncompressed kernel, would be faster");
+		     "the kernel unpacks itself: another compression, or an uncompressed kernel, would be "
+		     "faster");
 	if (percent(firmware, whole) > 10)
 		find(o, percent(firmware, whole), "report functions --phase firmware", NULL,
 		     "firmware and option ROMs before the kernel");
@@ -221,19 +279,6 @@ static void find_in_phases(struct overview *o)
 		     bp_units_ns(t, (int64_t)o->phases.halted_ns));
 }
 
-static bool waits_for_a_timeout(const struct bp_row *row)
-{
-	static const char *const names[] = {
-		"msleep", "msleep_interruptible", "usleep_range", "usleep_range_state", "schedule_timeout",
-	};
-
-	for (size_t i = 0; row->space == BP_SPACE_KERNEL && i < BP_ARRAY_SIZE(names); i++) {
-		if (!strcmp(row->name, names[i]))
-			return true;
-	}
-	return false;
-}
-
 static void find_in_functions(struct overview *o)
 {
 	struct bp_analysis *a = o->a;
@@ -248,7 +293,8 @@ static void find_in_functions(struct overview *o)
 		if (bp_row_is_halted(&a->rows.rows[i]))
 			continue;
 		all += self;
-		if (!*a->rows.rows[i].name || !strcmp(a->rows.rows[i].name, "[unknown]"))
+		if (a->rows.rows[i].space != BP_SPACE_USER && a->rows.rows[i].space != BP_SPACE_ANON &&
+		    (!*a->rows.rows[i].name || !strcmp(a->rows.rows[i].name, "[unknown]")))
 			nameless += self;
 	}
 	for (size_t i = 0; i < a->rows.n && all > 0; i++) {
@@ -257,17 +303,18 @@ static void find_in_functions(struct overview *o)
 		double self = (double)(int64_t)(by_time ? x->self_ns : x->self_insns);
 		const char *name = bp_row_name(&a->rows, (uint32_t)i, buf);
 
-		if (100 * self / all > 10 && (row->space == BP_SPACE_KERNEL || row->space == BP_SPACE_MODULE ||
-					      row->space == BP_SPACE_USER))
-			find(o, 100 * self / all, "report tree --callers -F", name, "%s itself, %" PRIu64 " calls", name,
-			     x->calls);
-		if (waits_for_a_timeout(row) && percent(x->sleep_ns, a->end_ns) > 5)
-			find(o, percent(x->sleep_ns, a->end_ns), "report tree --callers -F", name,
-			     "tasks slept for %s in %s, %" PRIu64 " calls (threads that wait for work too)",
-			     bp_units_ns(t, (int64_t)x->sleep_ns), name, x->calls);
+		if (100 * self / all > 10 && (row->space == BP_SPACE_KERNEL ||
+					      row->space == BP_SPACE_MODULE || row->space == BP_SPACE_USER))
+			find(o, 100 * self / all, "report tree --callers -F", name,
+			     "%s itself, %" PRIu64 " calls", name, x->calls);
+		if (percent(o->waits.sleep_ns[i], a->end_ns) > 5)
+			find(o, percent(o->waits.sleep_ns[i], a->end_ns), "report tree --callers -F", name,
+			     "init and processes slept for %s in %s, waiting for a timeout",
+			     bp_units_ns(t, (int64_t)o->waits.sleep_ns[i]), name);
 	}
 	if (all > 0 && 100 * nameless / all > 1)
-		find(o, 100 * nameless / all, "report modules", NULL, "code without a name: see which files it is in");
+		find(o, 100 * nameless / all, "report modules", NULL,
+		     "kernel code without a name: see which modules it is in");
 }
 
 static void find_in_syscalls(struct overview *o)
@@ -290,9 +337,9 @@ static void find_in_syscalls(struct overview *o)
 enum { W_SHARE, W_FINDING, W_COMMAND };
 
 static const struct bp_field finding_fields[] = {
-	[W_SHARE] = { "percent", "SHARE", BP_COL_PERCENT, false },
-	[W_FINDING] = { "finding", "FINDING", BP_COL_STR, false },
-	[W_COMMAND] = { "command", "SEE", BP_COL_STR, false },
+    [W_SHARE] = {"percent", "SHARE", BP_COL_PERCENT, false},
+    [W_FINDING] = {"finding", "FINDING", BP_COL_STR, false},
+    [W_COMMAND] = {"command", "SEE", BP_COL_STR, false},
 };
 
 static void finding_cell(void *ctx, size_t row, size_t field, struct bp_cell *c)
@@ -320,14 +367,14 @@ static int compare_findings(const void *x, const void *y)
 static struct bp_err *findings_table(struct overview *o, struct bp_report *r)
 {
 	struct bp_view_table v = {
-		.id = "next",
-		.title = "What to look at next",
-		.fields = finding_fields,
-		.n_fields = BP_ARRAY_SIZE(finding_fields),
-		.text_time = "percent,finding,command",
-		.cell = finding_cell,
-		.ctx = o,
-		.limit = 12,
+	    .id = "next",
+	    .title = "What to look at next",
+	    .fields = finding_fields,
+	    .n_fields = BP_ARRAY_SIZE(finding_fields),
+	    .text_time = "percent,finding,command",
+	    .cell = finding_cell,
+	    .ctx = o,
+	    .limit = 12,
 	};
 
 	find_losses(o);
@@ -388,18 +435,20 @@ static struct bp_err *init(struct overview *o, struct bp_analysis *a)
 		err = bp_syscalls_init(&o->syscalls, a, false);
 	if (!err)
 		err = bp_processes_init(&o->processes, a);
+	if (!err)
+		err = waits_init(&o->waits, a);
 	return err;
 }
 
 static struct bp_err *overview_run(struct bp_analysis *a, struct bp_report *r)
 {
-	bp_cleanup(overview_deinit) struct overview o = { 0 };
+	bp_cleanup(overview_deinit) struct overview o = {0};
 	bp_cleanup(bp_walk_destroyp) struct bp_walk *w = NULL;
 	bp_autofree bool *keep = NULL;
 	const struct bp_walk_part parts[] = {
-		{ &bp_functions_ops, &o.functions }, { &bp_phase_walk_ops, &o.phases },
-		{ &bp_first_calls_ops, &o.first },   { &bp_syscalls_ops, &o.syscalls },
-		{ &bp_processes_ops, &o.processes },
+	    {&bp_functions_ops, &o.functions}, {&bp_phase_walk_ops, &o.phases},
+	    {&bp_first_calls_ops, &o.first},   {&bp_syscalls_ops, &o.syscalls},
+	    {&bp_processes_ops, &o.processes}, {&waits_ops, &o.waits},
 	};
 	struct bp_err *err = init(&o, a);
 
@@ -436,7 +485,7 @@ static struct bp_err *overview_run(struct bp_analysis *a, struct bp_report *r)
 }
 
 const struct bp_view bp_view_overview = {
-	.name = "overview",
-	.summary = "phases, hottest functions, first calls that matter, system calls, what to look at next",
-	.run = overview_run,
+    .name = "overview",
+    .summary = "phases, hottest functions, first calls that matter, system calls, what to look at next",
+    .run = overview_run,
 };

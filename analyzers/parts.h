@@ -8,15 +8,15 @@
 /* ---- first calls ---- */
 
 struct bp_first_call {
-	uint64_t wall_ns;         /* UINT64_MAX: never entered */
+	uint64_t wall_ns; /* UINT64_MAX: never entered */
 	uint64_t vcpu_insns;
-	uint32_t vcpu, task, caller;  /* caller: row */
+	uint32_t vcpu, task, caller; /* caller: row */
 	uint8_t kind;
 };
 
 struct bp_first_calls {
 	struct bp_analysis *a;
-	struct bp_first_call *first;  /* by row */
+	struct bp_first_call *first; /* by row */
 };
 
 extern const struct bp_walk_ops bp_first_calls_ops;
@@ -42,9 +42,9 @@ struct bp_syscall {
 
 struct bp_syscalls {
 	struct bp_analysis *a;
-	struct bp_syscall *list;      /* when `timeline`; unsorted until the end */
+	struct bp_syscall *list; /* when `timeline`; unsorted until the end */
 	size_t n, cap;
-	uint64_t seen;                /* also those that are not kept in the list */
+	uint64_t seen; /* also those that are not kept in the list */
 	struct bp_syscall_sum *sums;
 	size_t n_sums, sums_cap;
 	uint32_t *hash;
@@ -68,13 +68,13 @@ struct bp_process {
 	uint64_t run_ns, insns, halted_ns, user_ns, user_insns;
 	uint64_t runs, syscalls;
 	uint64_t first_ns, last_ns;
-	uint64_t start_cpu, start_insns;   /* clocks at the start of the run */
+	uint64_t start_cpu, start_insns; /* clocks at the start of the run */
 };
 
 struct bp_processes {
 	struct bp_analysis *a;
-	uint8_t *kind;                /* by row: halted, user, other */
-	struct bp_process *list;      /* by task index of the walk */
+	uint8_t *kind;           /* by row: halted, user, other */
+	struct bp_process *list; /* by task index of the walk */
 	size_t n, cap;
 	bool failed;
 };
@@ -82,6 +82,7 @@ struct bp_processes {
 extern const struct bp_walk_ops bp_processes_ops;
 struct bp_err *bp_processes_init(struct bp_processes *p, struct bp_analysis *a) BP_MUST_CHECK;
 void bp_processes_deinit(struct bp_processes *p);
-struct bp_err *bp_processes_table(struct bp_processes *p, struct bp_report *r, bool main, size_t limit) BP_MUST_CHECK;
+struct bp_err *bp_processes_table(struct bp_processes *p, struct bp_report *r, bool main,
+				  size_t limit) BP_MUST_CHECK;
 
 #endif

@@ -14,28 +14,18 @@
 static const struct {
 	const char *mark, *phase;
 	bool with_detail;
-	bool final;               /* only another such phase, or a new start of the machine, ends it */
+	bool final; /* only another such phase, or a new start of the machine, ends it */
 } starts[] = {
-	{ "qemu-start", "qemu-setup", false, false },
-	{ "first-instruction", "firmware", false, false },
-	{ "firmware", "firmware", false, false },
-	{ "option-rom", "option-rom", false, false },
-	{ "boot-loader", "boot-loader", false, false },
-	{ "decompressor", "decompressor", false, false },
-	{ "kernel", "kernel-start", false, false },
-	{ "initcalls", "initcalls", false, false },
-	{ "initcall-level", "initcalls", true, false },
-	{ "kernel-init-done", "kernel-end", false, false },
-	{ "init-exec", "exec-init", false, false },
-	{ "user", "user", false, false },
-	{ "ready", "after-ready", false, false },
-	{ "panic", "panic", false, true },
-	{ "shutdown", "shutdown", false, true },
-	{ "reboot", "shutdown", false, true },
-	{ "poweroff", "shutdown", false, true },
-	{ "halt", "shutdown", false, true },
-	{ "last-instruction", "qemu-exit", false, true },
-	{ "qemu-exit", "", false, true },
+    {"qemu-start", "qemu-setup", false, false},     {"first-instruction", "firmware", false, false},
+    {"firmware", "firmware", false, false},         {"option-rom", "option-rom", false, false},
+    {"boot-loader", "boot-loader", false, false},   {"decompressor", "decompressor", false, false},
+    {"kernel", "kernel-start", false, false},       {"initcalls", "initcalls", false, false},
+    {"initcall-level", "initcalls", true, false},   {"kernel-init-done", "kernel-end", false, false},
+    {"init-exec", "exec-init", false, false},       {"user", "user", false, false},
+    {"ready", "after-ready", false, false},         {"panic", "panic", false, true},
+    {"shutdown", "shutdown", false, true},          {"reboot", "shutdown", false, true},
+    {"poweroff", "shutdown", false, true},          {"halt", "shutdown", false, true},
+    {"last-instruction", "qemu-exit", false, true}, {"qemu-exit", "", false, true},
 };
 
 static int start_index(const char *mark)
@@ -108,7 +98,7 @@ struct bp_err *bp_phases_build(struct bp_analysis *a)
 		return bp_err_nomem();
 	for (size_t i = 0; i < n; i++) {
 		if (facts[i].kind == BP_FACT_MARK && start_index(facts[i].s1) >= 0)
-			marks[n_marks++] = (struct ordered){ &facts[i], i };
+			marks[n_marks++] = (struct ordered){&facts[i], i};
 	}
 	qsort(marks, n_marks, sizeof(*marks), compare_marks);
 	find_end(a, facts, n);
@@ -145,7 +135,7 @@ struct bp_err *bp_phases_build(struct bp_analysis *a)
 		}
 		if (!*name)
 			break; /* qemu-exit: nothing begins */
-		a->phases[a->n_phases] = (struct bp_phase){ .start_ns = at, .start_insns = f->v[0] };
+		a->phases[a->n_phases] = (struct bp_phase){.start_ns = at, .start_insns = f->v[0]};
 		memcpy(a->phases[a->n_phases++].name, name, sizeof(name));
 	}
 	if (a->n_phases) {
@@ -250,7 +240,8 @@ static const char *level_of(const struct bp_phase_walk *p, uint32_t row)
 	return "";
 }
 
-static void add_initcall(struct bp_phase_walk *p, const struct bp_walk_frame *f, const struct bp_walk_now *now)
+static void add_initcall(struct bp_phase_walk *p, const struct bp_walk_frame *f,
+			 const struct bp_walk_now *now)
 {
 	if (p->n_initcalls == p->cap) {
 		size_t cap = p->cap ? p->cap * 2 : 256;
@@ -264,17 +255,18 @@ static void add_initcall(struct bp_phase_walk *p, const struct bp_walk_frame *f,
 		p->cap = cap;
 	}
 	p->initcalls[p->n_initcalls++] = (struct bp_initcall_time){
-		.row = f->row,
-		.level = level_of(p, f->row),
-		.start_ns = f->wall_ns,
-		.ns = bp_walk_total_ns(f, now),
-		.wall_ns = now->wall_ns - f->wall_ns,
-		.insns = bp_walk_total_insns(f, now),
-		.task = now->task->id,
+	    .row = f->row,
+	    .level = level_of(p, f->row),
+	    .start_ns = f->wall_ns,
+	    .ns = bp_walk_total_ns(f, now),
+	    .wall_ns = now->wall_ns - f->wall_ns,
+	    .insns = bp_walk_total_insns(f, now),
+	    .task = now->task->id,
 	};
 }
 
-static void phase_leave(void *ctx, struct bp_walk_frame *f, const struct bp_walk_now *now, enum bp_walk_leave how)
+static void phase_leave(void *ctx, struct bp_walk_frame *f, const struct bp_walk_now *now,
+			enum bp_walk_leave how)
 {
 	struct bp_phase_walk *p = ctx;
 
@@ -284,7 +276,8 @@ static void phase_leave(void *ctx, struct bp_walk_frame *f, const struct bp_walk
 	if (f[-1].row == p->initcall_row && p->initcall_row != BP_NO_ROW && f->kind != BP_EV_IRQ) {
 		const struct bp_row *r = &p->a->rows.rows[f->row];
 
-		/* do_one_initcall() also calls helpers of the tracer; initcalls are the ones in the tables. */
+		/* do_one_initcall() also calls helpers of the tracer; initcalls are the ones in the tables.
+		 */
 		if (r->space == BP_SPACE_MODULE || *level_of(p, f->row))
 			add_initcall(p, f, now);
 	}
@@ -310,9 +303,9 @@ static void phase_run_end(void *ctx, const struct bp_walk_now *now)
 }
 
 const struct bp_walk_ops bp_phase_walk_ops = {
-	.on_run = phase_run,
-	.on_run_end = phase_run_end,
-	.on_leave = phase_leave,
+    .on_run = phase_run,
+    .on_run_end = phase_run_end,
+    .on_leave = phase_leave,
 };
 
 struct bp_err *bp_phase_walk_init(struct bp_phase_walk *p, struct bp_analysis *a)
@@ -340,22 +333,22 @@ void bp_phase_walk_deinit(struct bp_phase_walk *p)
 enum { P_NAME, P_START, P_END, P_TIME, P_PCT, P_INSNS, P_INSNS_PCT, P_HALTED, P_START_INSNS, P_END_INSNS };
 
 static const struct bp_field phase_fields[] = {
-	[P_NAME] = { "name", "PHASE", BP_COL_STR, false },
-	[P_START] = { "start_ns", "START", BP_COL_NS, false },
-	[P_END] = { "end_ns", "END", BP_COL_NS, false },
-	[P_TIME] = { "duration_ns", "TIME", BP_COL_NS, false },
-	[P_PCT] = { "percent", "TIME%", BP_COL_PERCENT, false },
-	[P_INSNS] = { "insns", "INSNS", BP_COL_INSNS, false },
-	[P_INSNS_PCT] = { "insns_percent", "INSNS%", BP_COL_PERCENT, false },
-	[P_HALTED] = { "halted_ns", "HALTED", BP_COL_NS, false },
-	[P_START_INSNS] = { "start_insns", "FROM INSN", BP_COL_INSNS, false },
-	[P_END_INSNS] = { "end_insns", "TO INSN", BP_COL_INSNS, false },
+    [P_NAME] = {"name", "PHASE", BP_COL_STR, false},
+    [P_START] = {"start_ns", "START", BP_COL_NS, false},
+    [P_END] = {"end_ns", "END", BP_COL_NS, false},
+    [P_TIME] = {"duration_ns", "TIME", BP_COL_NS, false},
+    [P_PCT] = {"percent", "TIME%", BP_COL_PERCENT, false},
+    [P_INSNS] = {"insns", "INSNS", BP_COL_INSNS, false},
+    [P_INSNS_PCT] = {"insns_percent", "INSNS%", BP_COL_PERCENT, false},
+    [P_HALTED] = {"halted_ns", "HALTED", BP_COL_NS, false},
+    [P_START_INSNS] = {"start_insns", "FROM INSN", BP_COL_INSNS, false},
+    [P_END_INSNS] = {"end_insns", "TO INSN", BP_COL_INSNS, false},
 };
 
 static void phase_cell(void *ctx, size_t row, size_t field, struct bp_cell *c)
 {
 	const struct bp_analysis *a = ctx;
-	static const struct bp_phase unaccounted = { .name = "unaccounted" };
+	static const struct bp_phase unaccounted = {.name = "unaccounted"};
 	const struct bp_phase *p = row < a->n_phases ? &a->phases[row] : &unaccounted;
 	uint64_t ns = row < a->n_phases ? p->end_ns - p->start_ns : a->unaccounted_ns;
 
@@ -395,21 +388,22 @@ static void phase_cell(void *ctx, size_t row, size_t field, struct bp_cell *c)
 	}
 }
 
-struct bp_err *bp_phases_table(struct bp_analysis *a, struct bp_report *r, const struct bp_phase_walk *p, bool main)
+struct bp_err *bp_phases_table(struct bp_analysis *a, struct bp_report *r, const struct bp_phase_walk *p,
+			       bool main)
 {
 	struct bp_view_table t = {
-		.id = "phases",
-		.title = "Phases",
-		.fields = phase_fields,
-		.n_fields = BP_ARRAY_SIZE(phase_fields),
-		.text_time = "name,start_ns,end_ns,duration_ns,percent,insns,halted_ns",
-		.text_insns = "name,insns,insns_percent,start_ns,end_ns,duration_ns,halted_ns",
-		.n_rows = a->n_phases,
-		.cell = phase_cell,
-		.ctx = a,
-		.fixed_order = true,
-		.whole = true,
-		.main = main,
+	    .id = "phases",
+	    .title = "Phases",
+	    .fields = phase_fields,
+	    .n_fields = BP_ARRAY_SIZE(phase_fields),
+	    .text_time = "name,start_ns,end_ns,duration_ns,percent,insns,halted_ns",
+	    .text_insns = "name,insns,insns_percent,start_ns,end_ns,duration_ns,halted_ns",
+	    .n_rows = a->n_phases,
+	    .cell = phase_cell,
+	    .ctx = a,
+	    .fixed_order = true,
+	    .whole = true,
+	    .main = main,
 	};
 
 	bp_report_scalar(r, "unaccounted_ns", (int64_t)a->unaccounted_ns);
@@ -421,16 +415,16 @@ struct bp_err *bp_phases_table(struct bp_analysis *a, struct bp_report *r, const
 enum { I_NAME, I_LEVEL, I_TIME, I_PCT, I_INSNS, I_WALL, I_START, I_MODULE, I_TASK, I_LINE };
 
 static const struct bp_field initcall_fields[] = {
-	[I_NAME] = { "name", "INITCALL", BP_COL_STR, false },
-	[I_LEVEL] = { "level", "LEVEL", BP_COL_STR, false },
-	[I_TIME] = { "time_ns", "TIME", BP_COL_NS, false },
-	[I_PCT] = { "percent", "TIME%", BP_COL_PERCENT, false },
-	[I_INSNS] = { "insns", "INSNS", BP_COL_INSNS, false },
-	[I_WALL] = { "duration_ns", "ELAPSED", BP_COL_NS, false },
-	[I_START] = { "start_ns", "START", BP_COL_NS, false },
-	[I_MODULE] = { "module", "MODULE", BP_COL_STR, false },
-	[I_TASK] = { "process", "PROCESS", BP_COL_STR, false },
-	[I_LINE] = { "line", "SOURCE", BP_COL_STR, false },
+    [I_NAME] = {"name", "INITCALL", BP_COL_STR, false},
+    [I_LEVEL] = {"level", "LEVEL", BP_COL_STR, false},
+    [I_TIME] = {"time_ns", "TIME", BP_COL_NS, false},
+    [I_PCT] = {"percent", "TIME%", BP_COL_PERCENT, false},
+    [I_INSNS] = {"insns", "INSNS", BP_COL_INSNS, false},
+    [I_WALL] = {"duration_ns", "ELAPSED", BP_COL_NS, false},
+    [I_START] = {"start_ns", "START", BP_COL_NS, false},
+    [I_MODULE] = {"module", "MODULE", BP_COL_STR, false},
+    [I_TASK] = {"process", "PROCESS", BP_COL_STR, false},
+    [I_LINE] = {"line", "SOURCE", BP_COL_STR, false},
 };
 
 static void initcall_cell(void *ctx, size_t row, size_t field, struct bp_cell *c)
@@ -482,20 +476,21 @@ struct bp_err *bp_initcalls_table(struct bp_analysis *a, struct bp_report *r, co
 				  size_t limit)
 {
 	struct bp_view_table t = {
-		.id = "initcalls",
-		.title = "Initcalls, slowest first (time on a vCPU)",
-		.fields = initcall_fields,
-		.n_fields = BP_ARRAY_SIZE(initcall_fields),
-		.text_time = a->query->lines ? "time_ns,percent,insns,duration_ns,start_ns,level,name,module,line"
-					     : "time_ns,percent,insns,duration_ns,start_ns,level,name,module",
-		.text_insns = a->query->lines ? "insns,time_ns,percent,duration_ns,start_ns,level,name,module,line"
-					      : "insns,time_ns,percent,duration_ns,start_ns,level,name,module",
-		.sort_time = "time_ns",
-		.sort_insns = "insns",
-		.n_rows = p->n_initcalls,
-		.cell = initcall_cell,
-		.ctx = (void *)p,
-		.limit = limit,
+	    .id = "initcalls",
+	    .title = "Initcalls, slowest first (time on a vCPU)",
+	    .fields = initcall_fields,
+	    .n_fields = BP_ARRAY_SIZE(initcall_fields),
+	    .text_time = a->query->lines ? "time_ns,percent,insns,duration_ns,start_ns,level,name,module,line"
+					 : "time_ns,percent,insns,duration_ns,start_ns,level,name,module",
+	    .text_insns = a->query->lines
+			      ? "insns,time_ns,percent,duration_ns,start_ns,level,name,module,line"
+			      : "insns,time_ns,percent,duration_ns,start_ns,level,name,module",
+	    .sort_time = "time_ns",
+	    .sort_insns = "insns",
+	    .n_rows = p->n_initcalls,
+	    .cell = initcall_cell,
+	    .ctx = (void *)p,
+	    .limit = limit,
 	};
 
 	return bp_view_add(a, r, &t);
@@ -508,7 +503,7 @@ static void phase_walk_deinitp(struct bp_phase_walk *p)
 
 static struct bp_err *phases_run(struct bp_analysis *a, struct bp_report *r)
 {
-	bp_cleanup(phase_walk_deinitp) struct bp_phase_walk p = { 0 };
+	bp_cleanup(phase_walk_deinitp) struct bp_phase_walk p = {0};
 	bp_cleanup(bp_walk_destroyp) struct bp_walk *w = NULL;
 	size_t n = 0;
 	struct bp_err *err = bp_phase_walk_init(&p, a);
@@ -537,11 +532,11 @@ static struct bp_err *phases_run(struct bp_analysis *a, struct bp_report *r)
 	bp_view_note_unaccounted(a, r);
 	if (p.uncovered_ns)
 		bp_view_note_ns(r, "vCPU 0 has gaps in its events of ", p.uncovered_ns, " in total");
-	return bp_initcalls_table(a, r, &p, 0);
+	return bp_initcalls_table(a, r, &p, a->query->text && !a->query->listed ? 20 : a->query->listed);
 }
 
 const struct bp_view bp_view_phases = {
-	.name = "phases",
-	.summary = "the run from QEMU's start to its end as a ledger that balances; slowest initcalls",
-	.run = phases_run,
+    .name = "phases",
+    .summary = "the run from QEMU's start to its end as a ledger that balances; slowest initcalls",
+    .run = phases_run,
 };

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* The ledger of a run: contiguous phases cut at the marks of the recording, see bootprof-report(1), "phases". */
+/* The ledger of a run: contiguous phases cut at the marks of the recording, see bootprof-report(1), "phases".
+ */
 #ifndef BP_ANALYZERS_PHASES_H
 #define BP_ANALYZERS_PHASES_H
 
@@ -20,7 +21,8 @@ struct bp_phase {
  */
 struct bp_err *bp_phases_build(struct bp_analysis *a) BP_MUST_CHECK;
 
-/** bp_phases_find() - start and end of a phase (all parts of it, if there are several); false if there is none */
+/** bp_phases_find() - start and end of a phase (all parts of it, if there are several); false if there is
+ * none */
 bool bp_phases_find(const struct bp_analysis *a, const char *name, uint64_t *start_ns, uint64_t *end_ns);
 
 /** bp_phases_mark() - time of the first mark called NAME or NAME:DETAIL */
@@ -29,7 +31,7 @@ bool bp_phases_mark(const struct bp_analysis *a, const char *name, uint64_t *ns)
 /* One call made by do_one_initcall(). */
 struct bp_initcall_time {
 	uint32_t row;
-	const char *level;      /* "device"; "module" for one of a module; "" not known */
+	const char *level; /* "device"; "module" for one of a module; "" not known */
 	uint64_t start_ns, ns, wall_ns, insns;
 	uint32_t task;
 };
@@ -37,13 +39,13 @@ struct bp_initcall_time {
 /* What a walk adds to the ledger. */
 struct bp_phase_walk {
 	struct bp_analysis *a;
-	uint32_t initcall_row;  /* do_one_initcall, BP_NO_ROW if not there */
-	bool *halted;           /* by row */
+	uint32_t initcall_row; /* do_one_initcall, BP_NO_ROW if not there */
+	bool *halted;          /* by row */
 	struct bp_initcall_time *initcalls;
 	size_t n_initcalls, cap;
-	uint64_t vcpu0_end;     /* end of the last run on vCPU 0 */
+	uint64_t vcpu0_end; /* end of the last run on vCPU 0 */
 	bool vcpu0_seen;
-	uint64_t uncovered_ns;  /* vCPU 0: time between runs, told by no event */
+	uint64_t uncovered_ns; /* vCPU 0: time between runs, told by no event */
 	uint64_t halted_ns;
 	bool failed;
 };

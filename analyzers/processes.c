@@ -83,15 +83,15 @@ static inline void process_leave(void *ctx, struct bp_walk_frame *f, const struc
 }
 
 const struct bp_walk_ops bp_processes_ops = {
-	.on_run = process_run,
-	.on_run_end = process_run_end,
-	.on_leave = process_leave,
+    .on_run = process_run,
+    .on_run_end = process_run_end,
+    .on_leave = process_leave,
 };
 
 static const struct bp_walk_ops hot_ops = {
-	.on_run = process_run,
-	.on_run_end = process_run_end,
-	.on_leave = process_leave,
+    .on_run = process_run,
+    .on_run_end = process_run_end,
+    .on_leave = process_leave,
 };
 
 struct bp_err *bp_processes_init(struct bp_processes *p, struct bp_analysis *a)
@@ -123,31 +123,49 @@ void bp_processes_deinit(struct bp_processes *p)
 /* ---- the table ---- */
 
 enum {
-	P_PID, P_PROCESS, P_CPU, P_CPU_PCT, P_INSNS, P_USER, P_KERNEL, P_USER_INSNS, P_HALTED, P_SYSCALLS, P_RUNS,
-	P_FIRST, P_LAST, P_EXIT, P_PARENT, P_PARENT_PID, P_FILE, P_TGID, P_KIND, P_TASK,
+	P_PID,
+	P_PROCESS,
+	P_CPU,
+	P_CPU_PCT,
+	P_INSNS,
+	P_USER,
+	P_KERNEL,
+	P_USER_INSNS,
+	P_HALTED,
+	P_SYSCALLS,
+	P_RUNS,
+	P_FIRST,
+	P_LAST,
+	P_EXIT,
+	P_PARENT,
+	P_PARENT_PID,
+	P_FILE,
+	P_TGID,
+	P_KIND,
+	P_TASK,
 };
 
 static const struct bp_field fields[] = {
-	[P_PID] = { "pid", "PID", BP_COL_COUNT, false },
-	[P_PROCESS] = { "process", "PROCESS", BP_COL_STR, false },
-	[P_CPU] = { "cpu_ns", "ON VCPU", BP_COL_NS, false },
-	[P_CPU_PCT] = { "cpu_pct", "VCPU%", BP_COL_PERCENT, false },
-	[P_INSNS] = { "insns", "INSNS", BP_COL_INSNS, false },
-	[P_USER] = { "user_ns", "USER", BP_COL_NS, false },
-	[P_KERNEL] = { "kernel_ns", "KERNEL", BP_COL_NS, false },
-	[P_USER_INSNS] = { "user_insns", "USER INSNS", BP_COL_INSNS, false },
-	[P_HALTED] = { "halted_ns", "HALTED", BP_COL_NS, false },
-	[P_SYSCALLS] = { "syscalls", "SYSCALLS", BP_COL_COUNT, false },
-	[P_RUNS] = { "runs", "RUNS", BP_COL_COUNT, false },
-	[P_FIRST] = { "first_ns", "FIRST RAN", BP_COL_NS, false },
-	[P_LAST] = { "last_ns", "LAST RAN", BP_COL_NS, false },
-	[P_EXIT] = { "exit_code", "EXIT", BP_COL_COUNT, false },
-	[P_PARENT] = { "parent", "PARENT", BP_COL_STR, false },
-	[P_PARENT_PID] = { "parent_pid", "PPID", BP_COL_COUNT, false },
-	[P_FILE] = { "file", "FILE", BP_COL_STR, false },
-	[P_TGID] = { "tgid", "TGID", BP_COL_COUNT, false },
-	[P_KIND] = { "kind", "KIND", BP_COL_STR, false },
-	[P_TASK] = { "task", "TASK", BP_COL_COUNT, false },
+    [P_PID] = {"pid", "PID", BP_COL_COUNT, false},
+    [P_PROCESS] = {"process", "PROCESS", BP_COL_STR, false},
+    [P_CPU] = {"cpu_ns", "ON VCPU", BP_COL_NS, false},
+    [P_CPU_PCT] = {"cpu_pct", "VCPU%", BP_COL_PERCENT, false},
+    [P_INSNS] = {"insns", "INSNS", BP_COL_INSNS, false},
+    [P_USER] = {"user_ns", "USER", BP_COL_NS, false},
+    [P_KERNEL] = {"kernel_ns", "KERNEL", BP_COL_NS, false},
+    [P_USER_INSNS] = {"user_insns", "USER INSNS", BP_COL_INSNS, false},
+    [P_HALTED] = {"halted_ns", "HALTED", BP_COL_NS, false},
+    [P_SYSCALLS] = {"syscalls", "SYSCALLS", BP_COL_COUNT, false},
+    [P_RUNS] = {"runs", "RUNS", BP_COL_COUNT, false},
+    [P_FIRST] = {"first_ns", "FIRST RAN", BP_COL_NS, false},
+    [P_LAST] = {"last_ns", "LAST RAN", BP_COL_NS, false},
+    [P_EXIT] = {"exit_code", "EXIT", BP_COL_COUNT, false},
+    [P_PARENT] = {"parent", "PARENT", BP_COL_STR, false},
+    [P_PARENT_PID] = {"parent_pid", "PPID", BP_COL_COUNT, false},
+    [P_FILE] = {"file", "FILE", BP_COL_STR, false},
+    [P_TGID] = {"tgid", "TGID", BP_COL_COUNT, false},
+    [P_KIND] = {"kind", "KIND", BP_COL_STR, false},
+    [P_TASK] = {"task", "TASK", BP_COL_COUNT, false},
 };
 
 struct table {
@@ -156,7 +174,8 @@ struct table {
 	double run_ns;
 };
 
-static void parent_cell(const struct bp_analysis *a, const struct bp_task_info *t, size_t field, struct bp_cell *c)
+static void parent_cell(const struct bp_analysis *a, const struct bp_task_info *t, size_t field,
+			struct bp_cell *c)
 {
 	const struct bp_task_info *parent = bp_analysis_task(a, t->parent);
 
@@ -235,10 +254,10 @@ static void cell(void *ctx, size_t row, size_t field, struct bp_cell *c)
 			bp_cell_int(c, i->tgid);
 		break;
 	case P_KIND:
-		bp_cell_str(c, boot                           ? "boot"
+		bp_cell_str(c, boot                        ? "boot"
 			       : i->flags & BP_TASK_IDLE   ? "idle"
 			       : i->flags & BP_TASK_KERNEL ? "kernel"
-							      : "user");
+							   : "user");
 		break;
 	case P_TASK:
 		bp_cell_int(c, x->task);
@@ -251,23 +270,26 @@ static void cell(void *ctx, size_t row, size_t field, struct bp_cell *c)
 struct bp_err *bp_processes_table(struct bp_processes *p, struct bp_report *r, bool main, size_t limit)
 {
 	bp_autofree size_t *index = malloc((p->n + 1) * sizeof(*index));
-	struct table t = { .p = p, .index = index };
+	struct table t = {.p = p, .index = index};
 	struct bp_view_table v = {
-		.id = "processes",
-		.title = "Processes and kernel threads",
-		.fields = fields,
-		.n_fields = BP_ARRAY_SIZE(fields),
-		.text_time = main ? "pid,process,cpu_ns,cpu_pct,insns,user_ns,kernel_ns,halted_ns,syscalls,first_ns,last_ns,"
-				    "parent,file"
-				  : "pid,process,cpu_ns,cpu_pct,insns,user_ns,kernel_ns,halted_ns,syscalls,first_ns",
-		.text_insns = main ? "pid,process,insns,user_insns,cpu_ns,halted_ns,syscalls,first_ns,last_ns,parent,file"
-				   : "pid,process,insns,user_insns,cpu_ns,halted_ns,syscalls,first_ns",
-		.sort_time = "cpu_ns",
-		.sort_insns = "insns",
-		.cell = cell,
-		.ctx = &t,
-		.main = main,
-		.limit = limit,
+	    .id = "processes",
+	    .title = "Processes and kernel threads",
+	    .fields = fields,
+	    .n_fields = BP_ARRAY_SIZE(fields),
+	    .text_time =
+		main ? "pid,process,cpu_ns,cpu_pct,insns,user_ns,kernel_ns,halted_ns,syscalls,first_ns,last_"
+		       "ns,"
+		       "parent,file"
+		     : "pid,process,cpu_ns,cpu_pct,insns,user_ns,kernel_ns,halted_ns,syscalls,first_ns",
+	    .text_insns =
+		main ? "pid,process,insns,user_insns,cpu_ns,halted_ns,syscalls,first_ns,last_ns,parent,file"
+		     : "pid,process,insns,user_insns,cpu_ns,halted_ns,syscalls,first_ns",
+	    .sort_time = "cpu_ns",
+	    .sort_insns = "insns",
+	    .cell = cell,
+	    .ctx = &t,
+	    .main = main,
+	    .limit = limit,
 	};
 
 	if (!index)
@@ -291,7 +313,7 @@ static void deinitp(struct bp_processes *p)
 
 static struct bp_err *processes_run(struct bp_analysis *a, struct bp_report *r)
 {
-	bp_cleanup(deinitp) struct bp_processes p = { 0 };
+	bp_cleanup(deinitp) struct bp_processes p = {0};
 	bp_cleanup(bp_walk_destroyp) struct bp_walk *w = NULL;
 	struct bp_err *err = bp_processes_init(&p, a);
 
@@ -309,7 +331,7 @@ static struct bp_err *processes_run(struct bp_analysis *a, struct bp_report *r)
 }
 
 const struct bp_view bp_view_processes = {
-	.name = "processes",
-	.summary = "time and instructions of each process and kernel thread, its life and parent",
-	.run = processes_run,
+    .name = "processes",
+    .summary = "time and instructions of each process and kernel thread, its life and parent",
+    .run = processes_run,
 };

@@ -14,7 +14,7 @@ enum how { EXACT, GLOB, REGEX };
 struct pattern {
 	enum how how;
 	char *text;
-	char *module;         /* glob, NULL: any */
+	char *module; /* glob, NULL: any */
 	regex_t regex;
 };
 
@@ -190,7 +190,7 @@ bool bp_parse_time(const char *text, double unit_ns, uint64_t *ns)
 	static const struct {
 		const char *name;
 		double ns;
-	} units[] = { { "ns", 1 }, { "us", 1e3 }, { "ms", 1e6 }, { "s", 1e9 }, { "m", 60e9 }, { "min", 60e9 } };
+	} units[] = {{"ns", 1}, {"us", 1e3}, {"ms", 1e6}, {"s", 1e9}, {"m", 60e9}, {"min", 60e9}};
 	const char *end;
 	double v;
 

@@ -54,11 +54,11 @@ struct bp_err *bp_rows_init(struct bp_rows *rows, const struct bp_trace *trace)
 			h = (h + 1) & (size - 1);
 		if (hash[h] == BP_NO_ROW) {
 			list[n_rows] = (struct bp_row){
-				.func = (uint32_t)i,
-				.space = f->space,
-				.addr = f->sym_addr,
-				.name = f->name,
-				.module = f->module,
+			    .func = (uint32_t)i,
+			    .space = f->space,
+			    .addr = f->sym_addr,
+			    .name = f->name,
+			    .module = f->module,
 			};
 			hash[h] = (uint32_t)n_rows++;
 		}
@@ -96,8 +96,8 @@ const char *bp_row_module(const struct bp_rows *rows, uint32_t row)
 const char *bp_space_name(uint8_t space)
 {
 	static const char *const names[] = {
-		[BP_SPACE_PSEUDO] = "pseudo", [BP_SPACE_FIRMWARE] = "firmware", [BP_SPACE_KERNEL] = "kernel",
-		[BP_SPACE_MODULE] = "module", [BP_SPACE_USER] = "user",         [BP_SPACE_ANON] = "anon",
+	    [BP_SPACE_PSEUDO] = "pseudo", [BP_SPACE_FIRMWARE] = "firmware", [BP_SPACE_KERNEL] = "kernel",
+	    [BP_SPACE_MODULE] = "module", [BP_SPACE_USER] = "user",         [BP_SPACE_ANON] = "anon",
 	};
 
 	return space < BP_SPACE_N ? names[space] : "";

@@ -18,17 +18,17 @@
 
 /* One row; strings are borrowed from the trace. */
 struct bp_row {
-	uint32_t func;        /* lowest function id of this row */
-	uint8_t space;        /* enum bp_space */
-	uint64_t addr;        /* start of the symbol (bp_func.sym_addr) */
-	const char *name;     /* "" when there is no symbol */
+	uint32_t func;    /* lowest function id of this row */
+	uint8_t space;    /* enum bp_space */
+	uint64_t addr;    /* start of the symbol (bp_func.sym_addr) */
+	const char *name; /* "" when there is no symbol */
 	const char *module;
 };
 
 struct bp_rows {
 	struct bp_row *rows;
 	size_t n;
-	uint32_t *row_of;     /* function id -> row */
+	uint32_t *row_of; /* function id -> row */
 	size_t n_funcs;
 };
 

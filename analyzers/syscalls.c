@@ -59,14 +59,15 @@ static struct bp_syscall_sum *sum_of(struct bp_syscalls *s, uint32_t task, uint3
 
 	if (s->n_sums >= s->sums_cap && !rehash(s))
 		return NULL;
-	for (h = hash_of(task, nr) & (s->hash_size - 1); s->hash[h] != UINT32_MAX; h = (h + 1) & (s->hash_size - 1)) {
+	for (h = hash_of(task, nr) & (s->hash_size - 1); s->hash[h] != UINT32_MAX;
+	     h = (h + 1) & (s->hash_size - 1)) {
 		struct bp_syscall_sum *x = &s->sums[s->hash[h]];
 
 		if (x->task == task && x->nr == nr)
 			return x;
 	}
 	s->hash[h] = (uint32_t)s->n_sums;
-	s->sums[s->n_sums] = (struct bp_syscall_sum){ .task = task, .nr = nr, .min_ns = UINT64_MAX };
+	s->sums[s->n_sums] = (struct bp_syscall_sum){.task = task, .nr = nr, .min_ns = UINT64_MAX};
 	return &s->sums[s->n_sums++];
 }
 
@@ -112,14 +113,14 @@ static inline void syscall_leave(void *ctx, struct bp_walk_frame *f, const struc
 	if (f->syscall == BP_WALK_NO_SYSCALL)
 		return;
 	x = (struct bp_syscall){
-		.start_ns = f->wall_ns,
-		.wall_ns = now->wall_ns - f->wall_ns,
-		.cpu_ns = bp_walk_total_ns(f, now),
-		.insns = bp_walk_total_insns(f, now),
-		.nr = f->syscall,
-		.task = now->task->id,
-		.vcpu = (uint16_t)now->vcpu,
-		.returned = how == BP_LEAVE_RET,
+	    .start_ns = f->wall_ns,
+	    .wall_ns = now->wall_ns - f->wall_ns,
+	    .cpu_ns = bp_walk_total_ns(f, now),
+	    .insns = bp_walk_total_insns(f, now),
+	    .nr = f->syscall,
+	    .task = now->task->id,
+	    .vcpu = (uint16_t)now->vcpu,
+	    .returned = how == BP_LEAVE_RET,
 	};
 	if (x.wall_ns < s->a->query->min_ns)
 		return;
@@ -143,11 +144,11 @@ static inline void syscall_leave(void *ctx, struct bp_walk_frame *f, const struc
 }
 
 const struct bp_walk_ops bp_syscalls_ops = {
-	.on_leave = syscall_leave,
+    .on_leave = syscall_leave,
 };
 
 static const struct bp_walk_ops hot_ops = {
-	.on_leave = syscall_leave,
+    .on_leave = syscall_leave,
 };
 
 struct bp_err *bp_syscalls_init(struct bp_syscalls *s, struct bp_analysis *a, bool timeline)
@@ -179,16 +180,16 @@ static void pid_cell(const struct bp_analysis *a, uint32_t task, struct bp_cell 
 enum { S_TIME, S_DURATION, S_CPU, S_INSNS, S_NAME, S_PROCESS, S_PID, S_NR, S_VCPU, S_RETURNED };
 
 static const struct bp_field fields[] = {
-	[S_TIME] = { "time_ns", "TIME", BP_COL_NS, false },
-	[S_DURATION] = { "duration_ns", "ELAPSED", BP_COL_NS, false },
-	[S_CPU] = { "cpu_ns", "ON VCPU", BP_COL_NS, false },
-	[S_INSNS] = { "insns", "INSNS", BP_COL_INSNS, false },
-	[S_NAME] = { "name", "SYSTEM CALL", BP_COL_STR, false },
-	[S_PROCESS] = { "process", "PROCESS", BP_COL_STR, false },
-	[S_PID] = { "pid", "PID", BP_COL_COUNT, false },
-	[S_NR] = { "nr", "NUMBER", BP_COL_COUNT, false },
-	[S_VCPU] = { "vcpu", "VCPU", BP_COL_COUNT, false },
-	[S_RETURNED] = { "returned", "RETURNED", BP_COL_STR, false },
+    [S_TIME] = {"time_ns", "TIME", BP_COL_NS, false},
+    [S_DURATION] = {"duration_ns", "ELAPSED", BP_COL_NS, false},
+    [S_CPU] = {"cpu_ns", "ON VCPU", BP_COL_NS, false},
+    [S_INSNS] = {"insns", "INSNS", BP_COL_INSNS, false},
+    [S_NAME] = {"name", "SYSTEM CALL", BP_COL_STR, false},
+    [S_PROCESS] = {"process", "PROCESS", BP_COL_STR, false},
+    [S_PID] = {"pid", "PID", BP_COL_COUNT, false},
+    [S_NR] = {"nr", "NUMBER", BP_COL_COUNT, false},
+    [S_VCPU] = {"vcpu", "VCPU", BP_COL_COUNT, false},
+    [S_RETURNED] = {"returned", "RETURNED", BP_COL_STR, false},
 };
 
 static void cell(void *ctx, size_t row, size_t field, struct bp_cell *c)
@@ -236,22 +237,25 @@ static struct bp_err *timeline(struct bp_syscalls *s, struct bp_report *r)
 {
 	struct bp_analysis *a = s->a;
 	struct bp_view_table v = {
-		.id = "syscalls",
-		.title = "System calls in order of time",
-		.fields = fields,
-		.n_fields = BP_ARRAY_SIZE(fields),
-		.text_time = "time_ns,duration_ns,cpu_ns,insns,vcpu,process,pid,name",
-		.text_insns = "time_ns,insns,duration_ns,cpu_ns,vcpu,process,pid,name",
-		.n_rows = s->n,
-		.cell = cell,
-		.ctx = s,
-		.main = true,
+	    .id = "syscalls",
+	    .title = "System calls in order of time",
+	    .fields = fields,
+	    .n_fields = BP_ARRAY_SIZE(fields),
+	    .text_time = "time_ns,duration_ns,cpu_ns,insns,vcpu,process,pid,name",
+	    .text_insns = "time_ns,insns,duration_ns,cpu_ns,vcpu,process,pid,name",
+	    .n_rows = s->n,
+	    .cell = cell,
+	    .ctx = s,
+	    .main = true,
 	};
 
 	qsort(s->list, s->n, sizeof(*s->list), compare_start);
 	if (s->seen > s->n)
-		bp_report_note(r, "the first %zu of %" PRIu64 " system calls are listed; the summary counts all (-n 0 "
-				  "lists all)", a->query->listed, s->seen);
+		bp_report_note(r,
+			       "the first %zu of %" PRIu64
+			       " system calls are listed; the summary counts all (-n 0 "
+			       "lists all)",
+			       a->query->listed, s->seen);
 	if (a->query->listed && !a->query->sort && v.n_rows > a->query->listed && s->seen > s->n)
 		v.n_rows = a->query->listed;
 	return bp_view_add(a, r, &v);
@@ -260,18 +264,18 @@ static struct bp_err *timeline(struct bp_syscalls *s, struct bp_report *r)
 enum { U_CALLS, U_DURATION, U_AVG, U_MIN, U_MAX, U_CPU, U_INSNS, U_NAME, U_PROCESS, U_PID, U_NR, U_OPEN };
 
 static const struct bp_field sum_fields[] = {
-	[U_CALLS] = { "calls", "CALLS", BP_COL_COUNT, false },
-	[U_DURATION] = { "duration_ns", "ELAPSED", BP_COL_NS, false },
-	[U_AVG] = { "avg_ns", "AVG", BP_COL_NS, false },
-	[U_MIN] = { "min_ns", "MIN", BP_COL_NS, false },
-	[U_MAX] = { "max_ns", "MAX", BP_COL_NS, false },
-	[U_CPU] = { "cpu_ns", "ON VCPU", BP_COL_NS, false },
-	[U_INSNS] = { "insns", "INSNS", BP_COL_INSNS, false },
-	[U_NAME] = { "name", "SYSTEM CALL", BP_COL_STR, false },
-	[U_PROCESS] = { "process", "PROCESS", BP_COL_STR, false },
-	[U_PID] = { "pid", "PID", BP_COL_COUNT, false },
-	[U_NR] = { "nr", "NUMBER", BP_COL_COUNT, false },
-	[U_OPEN] = { "unfinished", "OPEN", BP_COL_COUNT, false },
+    [U_CALLS] = {"calls", "CALLS", BP_COL_COUNT, false},
+    [U_DURATION] = {"duration_ns", "ELAPSED", BP_COL_NS, false},
+    [U_AVG] = {"avg_ns", "AVG", BP_COL_NS, false},
+    [U_MIN] = {"min_ns", "MIN", BP_COL_NS, false},
+    [U_MAX] = {"max_ns", "MAX", BP_COL_NS, false},
+    [U_CPU] = {"cpu_ns", "ON VCPU", BP_COL_NS, false},
+    [U_INSNS] = {"insns", "INSNS", BP_COL_INSNS, false},
+    [U_NAME] = {"name", "SYSTEM CALL", BP_COL_STR, false},
+    [U_PROCESS] = {"process", "PROCESS", BP_COL_STR, false},
+    [U_PID] = {"pid", "PID", BP_COL_COUNT, false},
+    [U_NR] = {"nr", "NUMBER", BP_COL_COUNT, false},
+    [U_OPEN] = {"unfinished", "OPEN", BP_COL_COUNT, false},
 };
 
 static void sum_cell(void *ctx, size_t row, size_t field, struct bp_cell *c)
@@ -324,18 +328,18 @@ static void sum_cell(void *ctx, size_t row, size_t field, struct bp_cell *c)
 struct bp_err *bp_syscalls_summary(struct bp_syscalls *s, struct bp_report *r, size_t limit)
 {
 	struct bp_view_table v = {
-		.id = "summary",
-		.title = "System calls of each process (elapsed: with the time it slept)",
-		.fields = sum_fields,
-		.n_fields = BP_ARRAY_SIZE(sum_fields),
-		.text_time = "duration_ns,calls,avg_ns,max_ns,cpu_ns,insns,process,pid,name",
-		.text_insns = "insns,calls,duration_ns,avg_ns,max_ns,cpu_ns,process,pid,name",
-		.sort_time = "duration_ns",
-		.sort_insns = "insns",
-		.n_rows = s->n_sums,
-		.cell = sum_cell,
-		.ctx = s,
-		.limit = limit,
+	    .id = "summary",
+	    .title = "System calls of each process (elapsed: with the time it slept)",
+	    .fields = sum_fields,
+	    .n_fields = BP_ARRAY_SIZE(sum_fields),
+	    .text_time = "duration_ns,calls,avg_ns,max_ns,cpu_ns,insns,process,pid,name",
+	    .text_insns = "insns,calls,duration_ns,avg_ns,max_ns,cpu_ns,process,pid,name",
+	    .sort_time = "duration_ns",
+	    .sort_insns = "insns",
+	    .n_rows = s->n_sums,
+	    .cell = sum_cell,
+	    .ctx = s,
+	    .limit = limit,
 	};
 
 	return bp_view_add(s->a, r, &v);
@@ -348,7 +352,7 @@ static void deinitp(struct bp_syscalls *s)
 
 static struct bp_err *syscalls_run(struct bp_analysis *a, struct bp_report *r)
 {
-	bp_cleanup(deinitp) struct bp_syscalls s = { 0 };
+	bp_cleanup(deinitp) struct bp_syscalls s = {0};
 	bp_cleanup(bp_walk_destroyp) struct bp_walk *w = NULL;
 	struct bp_err *err = bp_syscalls_init(&s, a, true);
 
@@ -370,7 +374,7 @@ static struct bp_err *syscalls_run(struct bp_analysis *a, struct bp_report *r)
 }
 
 const struct bp_view bp_view_syscalls = {
-	.name = "syscalls",
-	.summary = "system calls in time order, and summed up for each process and call",
-	.run = syscalls_run,
+    .name = "syscalls",
+    .summary = "system calls in time order, and summed up for each process and call",
+    .run = syscalls_run,
 };

@@ -18,15 +18,15 @@
 struct node {
 	uint32_t row;
 	uint32_t parent;
-	uint32_t last;            /* child that was looked up last */
+	uint32_t last; /* child that was looked up last */
 	uint64_t calls;
 	uint64_t self_ns, self_insns;
 };
 
 struct tree {
-	struct node *nodes;       /* [0] is the root; parents come before their children */
+	struct node *nodes; /* [0] is the root; parents come before their children */
 	uint32_t n, cap;
-	uint32_t *hash;           /* of (parent, row) */
+	uint32_t *hash; /* of (parent, row) */
 	uint32_t hash_size;
 	bool failed, full;
 };
@@ -68,7 +68,7 @@ static struct bp_err *tree_init(struct tree *t)
 	memset(t, 0, sizeof(*t));
 	if (!tree_grow(t))
 		return bp_err_nomem();
-	t->nodes[0] = (struct node){ .row = BP_NO_ROW, .parent = 0 };
+	t->nodes[0] = (struct node){.row = BP_NO_ROW, .parent = 0};
 	t->n = 1;
 	return NULL;
 }
@@ -109,7 +109,7 @@ static uint32_t tree_child(struct tree *t, uint32_t parent, uint32_t row)
 			h = (h + 1) & (t->hash_size - 1);
 	}
 	t->hash[h] = t->n;
-	t->nodes[t->n] = (struct node){ .row = row, .parent = parent };
+	t->nodes[t->n] = (struct node){.row = row, .parent = parent};
 	t->nodes[parent].last = t->n;
 	return t->n++;
 }
@@ -145,9 +145,9 @@ static inline void tree_leave(void *ctx, struct bp_walk_frame *f, const struct b
 }
 
 static const struct bp_walk_ops hot_ops = {
-	.on_enter = tree_enter,
-	.on_resume = tree_resume,
-	.on_leave = tree_leave,
+    .on_enter = tree_enter,
+    .on_resume = tree_resume,
+    .on_leave = tree_leave,
 };
 
 /* ---- after the walk ---- */
@@ -160,7 +160,7 @@ struct line {
 struct view {
 	struct bp_analysis *a;
 	struct tree *t;
-	uint64_t *total_ns, *total_insns;   /* by node */
+	uint64_t *total_ns, *total_insns; /* by node */
 	struct line *lines;
 	size_t n_lines;
 };
@@ -231,20 +231,20 @@ static struct bp_err *make_lines(struct view *v)
 	/* first[node]: position of its first child in order[], plus one */
 	for (size_t i = n; i-- > 0;)
 		first[t->nodes[order[i]].parent] = (uint32_t)i + 1;
-	stack[sp++] = (struct line){ 0, 0 };
+	stack[sp++] = (struct line){0, 0};
 	while (sp) {
 		struct line l = stack[--sp];
 		size_t begin, end;
 
 		if (l.node)
-			v->lines[v->n_lines++] = (struct line){ l.node, l.depth - 1 };
+			v->lines[v->n_lines++] = (struct line){l.node, l.depth - 1};
 		if ((q->depth && l.depth >= q->depth) || !first[l.node])
 			continue;
 		begin = first[l.node] - 1;
 		for (end = begin; end < n && t->nodes[order[end]].parent == l.node; end++)
 			;
 		while (end-- > begin)
-			stack[sp++] = (struct line){ order[end], l.depth + 1 };
+			stack[sp++] = (struct line){order[end], l.depth + 1};
 	}
 	return NULL;
 }
@@ -298,19 +298,30 @@ static struct bp_err *invert(const struct view *v, const uint8_t *match, struct 
 
 /* ---- the table ---- */
 
-enum { T_TOTAL, T_TOTAL_PCT, T_SELF, T_CALLS, T_TOTAL_INSNS, T_TOTAL_INSNS_PCT, T_SELF_INSNS, T_NAME, T_MODULE, T_LINE };
+enum {
+	T_TOTAL,
+	T_TOTAL_PCT,
+	T_SELF,
+	T_CALLS,
+	T_TOTAL_INSNS,
+	T_TOTAL_INSNS_PCT,
+	T_SELF_INSNS,
+	T_NAME,
+	T_MODULE,
+	T_LINE
+};
 
 static const struct bp_field fields[] = {
-	[T_TOTAL] = { "total_ns", "TOTAL", BP_COL_NS, false },
-	[T_TOTAL_PCT] = { "total_pct", "TOTAL%", BP_COL_PERCENT, false },
-	[T_SELF] = { "self_ns", "SELF", BP_COL_NS, false },
-	[T_CALLS] = { "calls", "CALLS", BP_COL_COUNT, false },
-	[T_TOTAL_INSNS] = { "total_insns", "TOTAL INSNS", BP_COL_INSNS, false },
-	[T_TOTAL_INSNS_PCT] = { "total_insns_pct", "TOTAL%", BP_COL_PERCENT, false },
-	[T_SELF_INSNS] = { "self_insns", "SELF INSNS", BP_COL_INSNS, false },
-	[T_NAME] = { "name", "FUNCTION", BP_COL_STR, true },
-	[T_MODULE] = { "module", "MODULE", BP_COL_STR, false },
-	[T_LINE] = { "line", "SOURCE", BP_COL_STR, false },
+    [T_TOTAL] = {"total_ns", "TOTAL", BP_COL_NS, false},
+    [T_TOTAL_PCT] = {"total_pct", "TOTAL%", BP_COL_PERCENT, false},
+    [T_SELF] = {"self_ns", "SELF", BP_COL_NS, false},
+    [T_CALLS] = {"calls", "CALLS", BP_COL_COUNT, false},
+    [T_TOTAL_INSNS] = {"total_insns", "TOTAL INSNS", BP_COL_INSNS, false},
+    [T_TOTAL_INSNS_PCT] = {"total_insns_pct", "TOTAL%", BP_COL_PERCENT, false},
+    [T_SELF_INSNS] = {"self_insns", "SELF INSNS", BP_COL_INSNS, false},
+    [T_NAME] = {"name", "FUNCTION", BP_COL_STR, true},
+    [T_MODULE] = {"module", "MODULE", BP_COL_STR, false},
+    [T_LINE] = {"line", "SOURCE", BP_COL_STR, false},
 };
 
 static void cell(void *ctx, size_t i, size_t field, struct bp_cell *c)
@@ -372,25 +383,26 @@ static struct bp_err *table(struct view *v, struct bp_report *r)
 	struct bp_analysis *a = v->a;
 	bool callers = a->query->callers, lines = a->query->lines;
 	struct bp_view_table t = {
-		.id = "tree",
-		.title = callers	 ? "Who calls it (time of the function at the left margin)"
-			 : a->query->in ? "What it calls"
-					 : "What calls what",
-		.fields = fields,
-		.n_fields = BP_ARRAY_SIZE(fields),
-		.text_time = callers ? (lines ? "total_pct,total_ns,calls,total_insns,name,module,line"
-					      : "total_pct,total_ns,calls,total_insns,name,module")
-				     : (lines ? "total_pct,total_ns,self_ns,calls,total_insns,name,module,line"
-					      : "total_pct,total_ns,self_ns,calls,total_insns,name,module"),
-		.text_insns = callers ? (lines ? "total_insns_pct,total_insns,calls,total_ns,name,module,line"
-					       : "total_insns_pct,total_insns,calls,total_ns,name,module")
-				      : (lines ? "total_insns_pct,total_insns,self_insns,calls,total_ns,name,module,line"
-					       : "total_insns_pct,total_insns,self_insns,calls,total_ns,name,module"),
-		.cell = cell,
-		.depth = depth,
-		.ctx = v,
-		.fixed_order = true,
-		.main = true,
+	    .id = "tree",
+	    .title = callers        ? "Who calls it (time of the function at the left margin)"
+		     : a->query->in ? "What it calls"
+				    : "What calls what",
+	    .fields = fields,
+	    .n_fields = BP_ARRAY_SIZE(fields),
+	    .text_time = callers ? (lines ? "total_pct,total_ns,calls,total_insns,name,module,line"
+					  : "total_pct,total_ns,calls,total_insns,name,module")
+				 : (lines ? "total_pct,total_ns,self_ns,calls,total_insns,name,module,line"
+					  : "total_pct,total_ns,self_ns,calls,total_insns,name,module"),
+	    .text_insns =
+		callers ? (lines ? "total_insns_pct,total_insns,calls,total_ns,name,module,line"
+				 : "total_insns_pct,total_insns,calls,total_ns,name,module")
+			: (lines ? "total_insns_pct,total_insns,self_insns,calls,total_ns,name,module,line"
+				 : "total_insns_pct,total_insns,self_insns,calls,total_ns,name,module"),
+	    .cell = cell,
+	    .depth = depth,
+	    .ctx = v,
+	    .fixed_order = true,
+	    .main = true,
 	};
 	struct bp_err *err = make_lines(v);
 
@@ -402,8 +414,8 @@ static struct bp_err *table(struct view *v, struct bp_report *r)
 
 static struct bp_err *show_callers(struct view *v, struct bp_report *r, const uint8_t *match)
 {
-	bp_cleanup(tree_deinit) struct tree inverted = { 0 };
-	bp_cleanup(view_deinit) struct view c = { .a = v->a, .t = &inverted };
+	bp_cleanup(tree_deinit) struct tree inverted = {0};
+	bp_cleanup(view_deinit) struct view c = {.a = v->a, .t = &inverted};
 	struct bp_err *err = invert(v, match, &inverted);
 
 	if (err)
@@ -444,8 +456,8 @@ static struct bp_err *match_modules(struct bp_analysis *a, uint8_t **ret)
 
 static struct bp_err *tree_run(struct bp_analysis *a, struct bp_report *r)
 {
-	bp_cleanup(tree_deinit) struct tree t = { 0 };
-	bp_cleanup(view_deinit) struct view v = { .a = a, .t = &t };
+	bp_cleanup(tree_deinit) struct tree t = {0};
+	bp_cleanup(view_deinit) struct view v = {.a = a, .t = &t};
 	bp_cleanup(bp_walk_destroyp) struct bp_walk *w = NULL;
 	bp_autofree uint8_t *modules = NULL;
 	bool callers = a->query->callers;
@@ -454,7 +466,8 @@ static struct bp_err *tree_run(struct bp_analysis *a, struct bp_report *r)
 	if (err)
 		return err;
 	if (callers && !a->walk.has_in)
-		return bp_err_new(BP_EUSAGE, "tree --callers: whose? Name a function with -F (or a --module)");
+		return bp_err_new(BP_EUSAGE,
+				  "tree --callers: whose? Name a function with -F (or a --module)");
 	a->walk.max_depth = 0; /* it cuts what is shown, not what is counted */
 	if (callers)
 		a->walk.has_in = false;
@@ -471,8 +484,9 @@ static struct bp_err *tree_run(struct bp_analysis *a, struct bp_report *r)
 	a->folds_left_out = true;
 	bp_view_title(a, r, callers ? "Callers" : "Call tree");
 	if (t.full)
-		bp_report_note(r, "there are more than %u call paths: the others are counted as part of their callers",
-			       MAX_NODES);
+		bp_report_note(
+		    r, "there are more than %u call paths: the others are counted as part of their callers",
+		    MAX_NODES);
 	err = sum_up(&v);
 	if (err)
 		return err;
@@ -480,13 +494,14 @@ static struct bp_err *tree_run(struct bp_analysis *a, struct bp_report *r)
 	bp_report_scalar(r, "total_insns", (int64_t)v.total_insns[0]);
 	err = callers ? show_callers(&v, r, a->walk.match) : table(&v, r);
 	if (!err && a->query->min_percent > 0)
-		bp_report_note(r, "paths with less than %g%% are left out (--min-percent)", a->query->min_percent);
+		bp_report_note(r, "paths with less than %g%% are left out (--min-percent)",
+			       a->query->min_percent);
 	a->walk.match = NULL;
 	return err;
 }
 
 const struct bp_view bp_view_tree = {
-	.name = "tree",
-	.summary = "the call tree; with -F what a function calls, with --callers who calls it",
-	.run = tree_run,
+    .name = "tree",
+    .summary = "the call tree; with -F what a function calls, with --callers who calls it",
+    .run = tree_run,
 };

@@ -19,9 +19,9 @@
 
 struct bp_analysis_private {
 	struct bp_lines *lines;
-	char *line;              /* result of bp_analysis_line() */
+	char *line; /* result of bp_analysis_line() */
 	uint8_t *match;
-	struct bp_col **cols;    /* columns of tables, which reports borrow */
+	struct bp_col **cols; /* columns of tables, which reports borrow */
 	size_t n_cols;
 	char *vmlinux;
 };
@@ -104,7 +104,7 @@ static struct bp_err *load_tasks(struct bp_analysis *a)
 
 const struct bp_task_info *bp_analysis_task(const struct bp_analysis *a, uint64_t id)
 {
-	static const struct bp_task_info unknown = { .comm = "", .file = "", .parent = UINT64_MAX };
+	static const struct bp_task_info unknown = {.comm = "", .file = "", .parent = UINT64_MAX};
 	const struct bp_task_info *t = find_task(a, id);
 
 	return t && t->known ? t : &unknown;
@@ -149,8 +149,8 @@ static bool task_ok(void *arg, uint32_t id)
 
 /* ---- filters ---- */
 
-static struct bp_err *point_in_time(const struct bp_analysis *a, const char *text, const char *option, bool end,
-				    uint64_t *ret)
+static struct bp_err *point_in_time(const struct bp_analysis *a, const char *text, const char *option,
+				    bool end, uint64_t *ret)
 {
 	uint64_t first, last;
 
@@ -162,8 +162,8 @@ static struct bp_err *point_in_time(const struct bp_analysis *a, const char *tex
 	}
 	if (bp_phases_mark(a, text, ret))
 		return NULL;
-	return bp_err_new(BP_EUSAGE, "%s: '%s' is no time (1.5s, 200ms), phase or mark of this recording", option,
-			  text);
+	return bp_err_new(BP_EUSAGE, "%s: '%s' is no time (1.5s, 200ms), phase or mark of this recording",
+			  option, text);
 }
 
 static struct bp_err *make_match(struct bp_analysis *a)
@@ -267,8 +267,10 @@ static struct bp_err *open_lines(struct bp_analysis *a)
 			return err;
 		path = a->priv->vmlinux;
 		if (!path)
-			return bp_err_new(BP_EUSAGE, "--lines: no debug kernel with build-id %s is installed; "
-						     "give one with --vmlinux", id);
+			return bp_err_new(BP_EUSAGE,
+					  "--lines: no debug kernel with build-id %s is installed; "
+					  "give one with --vmlinux",
+					  id);
 	}
 	return bp_lines_open(path, id && *id ? id : NULL, &a->priv->lines);
 }
@@ -365,8 +367,8 @@ void bp_analysis_walked(struct bp_analysis *a, const struct bp_walk *w)
 static int field_index(const struct bp_view_table *t, const char *name, size_t len, enum bp_clock clock)
 {
 	static const char *const endings[2][4] = {
-		[BP_CLOCK_TIME] = { "", "_ns", "_insns", "_pct" },
-		[BP_CLOCK_INSNS] = { "", "_insns", "_ns", "_pct" },
+	    [BP_CLOCK_TIME] = {"", "_ns", "_insns", "_pct"},
+	    [BP_CLOCK_INSNS] = {"", "_insns", "_ns", "_pct"},
 	};
 
 	for (size_t e = 0; e < 4; e++) {
@@ -382,7 +384,8 @@ static int field_index(const struct bp_view_table *t, const char *name, size_t l
 	return -1;
 }
 
-static struct bp_err *no_field(const struct bp_view_table *t, const char *option, const char *name, size_t len)
+static struct bp_err *no_field(const struct bp_view_table *t, const char *option, const char *name,
+			       size_t len)
 {
 	bp_cleanup(bp_strbuf_deinit) struct bp_strbuf sb = BP_STRBUF_INIT;
 
@@ -393,8 +396,8 @@ static struct bp_err *no_field(const struct bp_view_table *t, const char *option
 }
 
 /* Appends the fields named in @list to @order, which has @n of them. */
-static struct bp_err *add_fields(const struct bp_view_table *t, const char *list, enum bp_clock clock, int *order,
-				 size_t *n)
+static struct bp_err *add_fields(const struct bp_view_table *t, const char *list, enum bp_clock clock,
+				 int *order, size_t *n)
 {
 	while (*list) {
 		size_t len = strcspn(list, ",");
@@ -428,7 +431,7 @@ static int compare_rows(const void *x, const void *y, void *arg)
 	size_t a = *(const size_t *)x, b = *(const size_t *)y;
 
 	if (s->text) {
-		struct bp_cell ca = { 0 }, cb = { 0 };
+		struct bp_cell ca = {0}, cb = {0};
 		int c;
 
 		s->t->cell(s->t->ctx, a, s->field, &ca);
@@ -448,7 +451,7 @@ static struct bp_err *sort_rows(struct bp_analysis *a, const struct bp_view_tabl
 	enum bp_clock clock = a->query->clock;
 	const char *by = clock == BP_CLOCK_TIME ? t->sort_time : t->sort_insns;
 	const char *asked = t->main && !t->fixed_order ? a->query->sort : NULL;
-	struct sort s = { .t = t };
+	struct sort s = {.t = t};
 	bp_autofree double *keys = NULL;
 	int field;
 
@@ -468,10 +471,12 @@ static struct bp_err *sort_rows(struct bp_analysis *a, const struct bp_view_tabl
 		if (!keys)
 			return bp_err_nomem();
 		for (size_t i = 0; i < t->n_rows; i++) {
-			struct bp_cell c = { 0 };
+			struct bp_cell c = {0};
 
 			t->cell(t->ctx, i, s.field, &c);
-			keys[i] = c.kind == BP_CELL_INT ? (double)c.i : c.kind == BP_CELL_PCT ? c.pct : -1e300;
+			keys[i] = c.kind == BP_CELL_INT   ? (double)c.i
+				  : c.kind == BP_CELL_PCT ? c.pct
+							  : -1e300;
 		}
 		s.keys = keys;
 	}
@@ -501,8 +506,8 @@ static void emit(struct bp_table *out, enum bp_col_type type, const struct bp_ce
 }
 
 /* Columns of the table: those of the text form in their order, then the others for JSON and CSV. */
-static struct bp_err *make_columns(struct bp_analysis *a, const struct bp_view_table *t, int order[MAX_FIELDS],
-				   const struct bp_col **ret)
+static struct bp_err *make_columns(struct bp_analysis *a, const struct bp_view_table *t,
+				   int order[MAX_FIELDS], const struct bp_col **ret)
 {
 	enum bp_clock clock = a->query->clock;
 	const char *text = clock == BP_CLOCK_INSNS && t->text_insns ? t->text_insns : t->text_time;
@@ -539,11 +544,11 @@ static struct bp_err *make_columns(struct bp_analysis *a, const struct bp_view_t
 		const struct bp_field *f = &t->fields[order[i]];
 
 		cols[i] = (struct bp_col){
-			.id = f->id,
-			.title = f->title,
-			.type = f->type,
-			.where = i < n_text ? BP_COL_BOTH : BP_COL_DATA,
-			.tree = f->tree,
+		    .id = f->id,
+		    .title = f->title,
+		    .type = f->type,
+		    .where = i < n_text ? BP_COL_BOTH : BP_COL_DATA,
+		    .tree = f->tree,
 		};
 	}
 	*ret = cols;
@@ -623,9 +628,10 @@ void bp_view_note_unaccounted(struct bp_analysis *a, struct bp_report *r)
 {
 	char t[BP_UNITS_MAX], all[BP_UNITS_MAX], pct[BP_UNITS_MAX];
 
-	bp_report_note(r, "unaccounted: %s of %s (%s)", bp_units_ns(t, (int64_t)a->unaccounted_ns),
-		       bp_units_ns(all, (int64_t)a->end_ns),
-		       bp_units_pct(pct, a->end_ns ? 100.0 * (double)a->unaccounted_ns / (double)a->end_ns : 0));
+	bp_report_note(
+	    r, "unaccounted: %s of %s (%s)", bp_units_ns(t, (int64_t)a->unaccounted_ns),
+	    bp_units_ns(all, (int64_t)a->end_ns),
+	    bp_units_pct(pct, a->end_ns ? 100.0 * (double)a->unaccounted_ns / (double)a->end_ns : 0));
 }
 
 static void note_filters(struct bp_analysis *a, struct bp_report *r)
@@ -639,7 +645,8 @@ static void note_filters(struct bp_analysis *a, struct bp_report *r)
 			       a->walk.to_ns ? bp_units_ns(y, (int64_t)a->walk.to_ns) : "the end");
 	}
 	if (q->in || q->out || q->modules || q->processes || q->has_vcpus || q->depth)
-		bp_report_note(r, "filtered: what -F, -N, -D, --module, --process and --vcpu leave out is in no figure");
+		bp_report_note(
+		    r, "filtered: what -F, -N, -D, --module, --process and --vcpu leave out is in no figure");
 }
 
 static void note_damage(struct bp_analysis *a, struct bp_report *r)
@@ -648,19 +655,22 @@ static void note_damage(struct bp_analysis *a, struct bp_report *r)
 	const struct bp_walk_stats *s = &a->stats;
 
 	if (d->unfinished)
-		bp_report_note(r, "the recording was not finished (the recorder was killed, or no space was left): "
-				  "what was written until then is shown");
+		bp_report_note(
+		    r, "the recording was not finished (the recorder was killed, or no space was left): "
+		       "what was written until then is shown");
 	if (d->bad_chunks || d->missing_chunks || d->lost_bytes)
 		bp_report_note(r,
-			       "the recording is damaged: %" PRIu64 " bad and %" PRIu64 " missing chunks, %" PRIu64
-			       " bytes lost, first at offset %" PRIu64,
+			       "the recording is damaged: %" PRIu64 " bad and %" PRIu64
+			       " missing chunks, %" PRIu64 " bytes lost, first at offset %" PRIu64,
 			       d->bad_chunks, d->missing_chunks, d->lost_bytes, d->first_bad_offset);
 	if (s->damaged_blocks)
-		bp_report_note(r, "%" PRIu64 " block%s of events could not be read and %s missing from all figures: %s",
-			       s->damaged_blocks, s->damaged_blocks == 1 ? "" : "s",
-			       s->damaged_blocks == 1 ? "is" : "are", a->damage_text ? a->damage_text : "");
+		bp_report_note(
+		    r, "%" PRIu64 " block%s of events could not be read and %s missing from all figures: %s",
+		    s->damaged_blocks, s->damaged_blocks == 1 ? "" : "s",
+		    s->damaged_blocks == 1 ? "is" : "are", a->damage_text ? a->damage_text : "");
 	if (s->resyncs)
-		bp_report_note(r, "%" PRIu64 " stacks did not agree with the recording's own and were corrected",
+		bp_report_note(r,
+			       "%" PRIu64 " stacks did not agree with the recording's own and were corrected",
 			       s->resyncs);
 	if (s->overflows)
 		bp_report_note(r, "%" PRIu64 " calls deeper than %d were counted as part of their callers",
@@ -682,8 +692,8 @@ static void note_lost(struct bp_analysis *a, struct bp_report *r)
 			why = facts[i].s1;
 	}
 	if (lost)
-		bp_report_note(r, "%" PRIu64 " events were lost while recording%s%s", lost, why ? ", last: " : "",
-			       why ? why : "");
+		bp_report_note(r, "%" PRIu64 " events were lost while recording%s%s", lost,
+			       why ? ", last: " : "", why ? why : "");
 	else if (a->stats.lost_records)
 		bp_report_note(r, "%" PRIu64 " events were lost while recording", a->stats.lost_records);
 }
@@ -695,12 +705,13 @@ void bp_view_notes(struct bp_analysis *a, struct bp_report *r)
 	const char *deterministic = bp_trace_info(a->trace, "deterministic");
 
 	if (a->query->clock == BP_CLOCK_TIME)
-		bp_report_note(r, "clock: host time, from the start of QEMU; under emulation it is not the guest's own "
-				  "time; --clock=insns counts instructions");
+		bp_report_note(
+		    r, "clock: host time, from the start of QEMU; under emulation it is not the guest's own "
+		       "time; --clock=insns counts instructions");
 	else
-		bp_report_note(r, "clock: instructions executed%s",
-			       deterministic && !strcmp(deterministic, "yes") ? ", repeatable in this recording"
-									      : "");
+		bp_report_note(
+		    r, "clock: instructions executed%s",
+		    deterministic && !strcmp(deterministic, "yes") ? ", repeatable in this recording" : "");
 	note_filters(a, r);
 	if (n_folds) {
 		uint64_t calls = 0;
@@ -708,11 +719,17 @@ void bp_view_notes(struct bp_analysis *a, struct bp_report *r)
 		for (size_t i = 0; i < n_folds; i++)
 			calls += folds[i].calls;
 		if (a->folds_left_out)
-			bp_report_note(r, "%" PRIu64 " short calls were folded into totals by --max-size and are not in "
-					  "this view (`functions` without filters has them)", calls);
+			bp_report_note(r,
+				       "%" PRIu64
+				       " short calls were folded into totals by --max-size and are not in "
+				       "this view (`functions` without filters has them)",
+				       calls);
 		else
-			bp_report_note(r, "%" PRIu64 " short calls were folded into totals by --max-size; they are in "
-					  "these figures", calls);
+			bp_report_note(r,
+				       "%" PRIu64
+				       " short calls were folded into totals by --max-size; they are in "
+				       "these figures",
+				       calls);
 	}
 	note_lost(a, r);
 	note_damage(a, r);
@@ -721,8 +738,8 @@ void bp_view_notes(struct bp_analysis *a, struct bp_report *r)
 /* ---- the list of views ---- */
 
 const struct bp_view *const bp_views[] = {
-	&bp_view_overview, &bp_view_functions, &bp_view_tree,    &bp_view_first_calls, &bp_view_syscalls,
-	&bp_view_phases,   &bp_view_modules,   &bp_view_processes, &bp_view_interrupts,
+    &bp_view_overview, &bp_view_functions, &bp_view_tree,      &bp_view_first_calls, &bp_view_syscalls,
+    &bp_view_phases,   &bp_view_modules,   &bp_view_processes, &bp_view_interrupts,
 };
 const size_t bp_n_views = BP_ARRAY_SIZE(bp_views);
 

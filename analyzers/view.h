@@ -25,7 +25,7 @@ struct bp_task_info {
 	uint32_t pid, tgid, flags;
 	const char *comm, *file;
 	uint64_t first_ns;
-	uint64_t parent;          /* task id, UINT64_MAX unknown */
+	uint64_t parent; /* task id, UINT64_MAX unknown */
 	bool ended;
 	uint64_t end_ns;
 	uint64_t exit_code;
@@ -38,28 +38,28 @@ struct bp_analysis {
 	const struct bp_trace *trace;
 	const struct bp_query *query;
 	struct bp_rows rows;
-	bool *row_shown;          /* by row: passes --module; NULL: all do */
+	bool *row_shown; /* by row: passes --module; NULL: all do */
 	struct bp_walk_options walk;
-	uint64_t end_ns;          /* when QEMU ended, as far as is known */
+	uint64_t end_ns; /* when QEMU ended, as far as is known */
 	uint64_t end_insns;
 	struct bp_phase *phases;
 	size_t n_phases;
 	uint64_t unaccounted_ns;
-	struct bp_task_info *tasks;   /* sorted by ids[] */
+	struct bp_task_info *tasks; /* sorted by ids[] */
 	uint32_t *task_ids;
 	size_t n_tasks;
-	struct bp_walk_stats stats;   /* of the view's walk, if it made one */
+	struct bp_walk_stats stats; /* of the view's walk, if it made one */
 	char *damage_text;
 	bool walked;
-	bool folds_left_out;      /* the view cannot add the totals of folded calls */
+	bool folds_left_out; /* the view cannot add the totals of folded calls */
 	struct bp_analysis_private *priv;
 };
 
 /**
  * bp_analysis_create() - make @trace ready for one view
  * @trace, @query: borrowed
- * Errors: BP_EUSAGE for a --from or --to that the recording does not have, a --process or function that matches
- * nothing; BP_ENOMEM.
+ * Errors: BP_EUSAGE for a --from or --to that the recording does not have, a --process or function that
+ * matches nothing; BP_ENOMEM.
  */
 struct bp_err *bp_analysis_create(const struct bp_trace *trace, const struct bp_query *query,
 				  struct bp_analysis **ret) BP_MUST_CHECK;
@@ -95,15 +95,15 @@ static inline bool bp_row_shown(const struct bp_analysis *a, uint32_t row)
 
 struct bp_cell {
 	enum { BP_CELL_NONE, BP_CELL_STR, BP_CELL_INT, BP_CELL_PCT } kind;
-	const char *str;          /* borrowed until the next cell of the same row, or longer */
+	const char *str; /* borrowed until the next cell of the same row, or longer */
 	int64_t i;
 	double pct;
-	char buf[64];             /* for strings made up here */
+	char buf[64]; /* for strings made up here */
 };
 
 struct bp_field {
-	const char *id;           /* in JSON and CSV, and for -s and -f */
-	const char *title;        /* in text */
+	const char *id;    /* in JSON and CSV, and for -s and -f */
+	const char *title; /* in text */
 	enum bp_col_type type;
 	bool tree;
 };
@@ -112,19 +112,19 @@ struct bp_view_table {
 	const char *id, *title;
 	const struct bp_field *fields;
 	size_t n_fields;
-	const char *text_time;    /* ids of the columns of the text form, comma-separated, with --clock=time */
-	const char *text_insns;   /* and with --clock=insns; NULL: the same */
-	const char *sort_time;    /* default order: a field's id; NULL: as the rows come */
+	const char *text_time;  /* ids of the columns of the text form, comma-separated, with --clock=time */
+	const char *text_insns; /* and with --clock=insns; NULL: the same */
+	const char *sort_time;  /* default order: a field's id; NULL: as the rows come */
 	const char *sort_insns;
 	size_t n_rows;
 	/* value of field number @field of row @row into @cell, which is BP_CELL_NONE */
 	void (*cell)(void *ctx, size_t row, size_t field, struct bp_cell *cell);
-	unsigned (*depth)(void *ctx, size_t row);  /* indent of tree columns; NULL: none */
+	unsigned (*depth)(void *ctx, size_t row); /* indent of tree columns; NULL: none */
 	void *ctx;
-	size_t limit;             /* of rows, in every form; 0: none */
-	bool fixed_order;         /* a tree or a ledger: -s does not apply */
-	bool whole;               /* -n does not apply */
-	bool main;                /* -s and -f apply to this table; unknown names in them are errors */
+	size_t limit;     /* of rows, in every form; 0: none */
+	bool fixed_order; /* a tree or a ledger: -s does not apply */
+	bool whole;       /* -n does not apply */
+	bool main;        /* -s and -f apply to this table; unknown names in them are errors */
 };
 
 /**
@@ -133,7 +133,8 @@ struct bp_view_table {
  * or _insns, then of the query's clock; text sorts upwards, numbers downwards.
  * Errors: BP_EUSAGE for a column that there is not (the text lists them).
  */
-struct bp_err *bp_view_add(struct bp_analysis *a, struct bp_report *r, const struct bp_view_table *t) BP_MUST_CHECK;
+struct bp_err *bp_view_add(struct bp_analysis *a, struct bp_report *r,
+			   const struct bp_view_table *t) BP_MUST_CHECK;
 
 /** bp_view_notes() - clock, filters, and everything that is missing from the recording */
 void bp_view_notes(struct bp_analysis *a, struct bp_report *r);
@@ -183,9 +184,10 @@ const struct bp_view *bp_view_find(const char *name);
  * bp_view_run() - make the report of a view
  * @ret: owned; borrows from @a
  */
-struct bp_err *bp_view_run(const struct bp_view *view, struct bp_analysis *a, struct bp_report **ret) BP_MUST_CHECK;
+struct bp_err *bp_view_run(const struct bp_view *view, struct bp_analysis *a,
+			   struct bp_report **ret) BP_MUST_CHECK;
 
 extern const struct bp_view bp_view_overview, bp_view_functions, bp_view_tree, bp_view_first_calls,
-	bp_view_syscalls, bp_view_phases, bp_view_modules, bp_view_processes, bp_view_interrupts;
+    bp_view_syscalls, bp_view_phases, bp_view_modules, bp_view_processes, bp_view_interrupts;
 
 #endif

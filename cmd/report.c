@@ -12,11 +12,10 @@
 #include "core/cleanup.h"
 #include "core/strbuf.h"
 
-static const char help_head[] =
-    "Usage: bootprof report [VIEW] [OPTION]...\n"
-    "Show where the time of a recorded boot went.\n"
-    "\n"
-    "Views:\n";
+static const char help_head[] = "Usage: bootprof report [VIEW] [OPTION]...\n"
+				"Show where the time of a recorded boot went.\n"
+				"\n"
+				"Views:\n";
 
 static const char help_options[] =
     "\n"
@@ -29,8 +28,8 @@ static const char help_options[] =
     "  -f, --fields LIST        columns to show: a,b,c, or +a,b to add to the usual ones\n"
     "      --per-vcpu           a row for each vCPU (functions, interrupts)\n"
     "      --lines              source file and line of functions, from a debug kernel\n"
-    "      --vmlinux FILE       the debug kernel for --lines (default: found by its build-id)\n" BP_OUTPUT_HELP
-    "\n"
+    "      --vmlinux FILE       the debug kernel for --lines (default: found by its "
+    "build-id)\n" BP_OUTPUT_HELP "\n"
     "Filters:\n"
     "  -F, --function PATTERN   only these functions and what they call; may be repeated\n"
     "  -N, --exclude PATTERN    not these functions, nor what they call; may be repeated\n"
@@ -97,7 +96,7 @@ struct request {
 	struct bp_output_how how;
 	const char *input;
 	const struct bp_view *view;
-	long limit;            /* -1: not given */
+	long limit; /* -1: not given */
 	bool help;
 };
 
@@ -108,7 +107,7 @@ static size_t usual_limit(const struct bp_view *view)
 		return 50;
 	if (view == &bp_view_syscalls || view == &bp_view_modules)
 		return 100;
-	return view == &bp_view_interrupts || view == &bp_view_phases ? 40 : 0;
+	return view == &bp_view_interrupts ? 40 : 0;
 }
 
 static void print_help(void)
@@ -209,7 +208,8 @@ static struct bp_err *option(struct request *rq, int c, const char *arg)
 	case OPT_MIN_PERCENT:
 		/* a decimal number, read as a time in millionths */
 		if (!bp_parse_time(arg, 1e6, &scaled) || strpbrk(arg, "nums") || scaled > 100000000)
-			return bp_err_new(BP_EUSAGE, "--min-percent: '%s' is not a number from 0 to 100", arg);
+			return bp_err_new(BP_EUSAGE, "--min-percent: '%s' is not a number from 0 to 100",
+					  arg);
 		q->min_percent = (double)scaled / 1e6;
 		break;
 	case 'h':
@@ -255,7 +255,10 @@ static struct bp_err *parse(struct request *rq, int argc, char **argv)
 	}
 	if (q->callers && rq->view != &bp_view_tree)
 		return bp_err_new(BP_EUSAGE, "--callers belongs to the view tree");
-	rows = rq->limit >= 0 ? (size_t)rq->limit : rq->how.format == BP_FORMAT_TEXT ? usual_limit(rq->view) : 0;
+	rows = rq->limit >= 0                     ? (size_t)rq->limit
+	       : rq->how.format == BP_FORMAT_TEXT ? usual_limit(rq->view)
+						  : 0;
+	q->text = rq->how.format == BP_FORMAT_TEXT && rq->limit < 0;
 	if (rq->how.format == BP_FORMAT_TEXT)
 		rq->how.max_rows = q->listed = rows;
 	else
@@ -275,7 +278,7 @@ static void report_destroyp(struct bp_report **r)
 
 static struct bp_err *run(int argc, char **argv, int *status)
 {
-	bp_cleanup(query_deinitp) struct request rq = { .limit = -1, .query = { .min_percent = 1 } };
+	bp_cleanup(query_deinitp) struct request rq = {.limit = -1, .query = {.min_percent = 1}};
 	bp_cleanup(bp_input_closep) struct bp_trace *trace = NULL;
 	bp_cleanup(bp_analysis_destroyp) struct bp_analysis *a = NULL;
 	bp_cleanup(report_destroyp) struct bp_report *r = NULL;
@@ -299,7 +302,7 @@ static struct bp_err *run(int argc, char **argv, int *status)
 }
 
 const struct bp_cmd bp_cmd_report = {
-	.name = "report",
-	.summary = "show where the time of a recorded boot went",
-	.run = run,
+    .name = "report",
+    .summary = "show where the time of a recorded boot went",
+    .run = run,
 };
