@@ -19,8 +19,8 @@
 #   bare [OPTION...]                  sets it to one that boots the bare-metal guest
 #   initrd OUT OPTION...              scripts/make-initrd.sh
 #   record [OPTION...] -- QEMU...     bootprof record without input, killed after two minutes
-#   facts FILE                        $T/facts: the facts of a recording, one a line; $last_ns: the time of its last
-#                                     event, $last_name: the function that was entered last
+#   facts FILE                        $T/facts: the facts of a recording, one a line
+#   last FILE                         $last_ns: the time of its last event, $last_name: the function entered last
 #   json FILE EXPRESSION              a Python expression over the JSON document d
 #   note TEXT                         a comment
 #
@@ -35,7 +35,7 @@ export BOOTPROF BOOTPROF_TOP BOOTPROF_GUEST
 
 T=$(mktemp -d "${TMPDIR:-/tmp}/bootprof-e2e.XXXXXX") || exit 1
 bp_count=0 bp_failed=0 bp_finished=0
-# Set by linux and bare, and by facts.
+# Set by linux and bare, and by last.
 qemu=() last_ns='' last_name=''
 
 bp_end()
@@ -230,14 +230,18 @@ record()
 	within 120 "$BOOTPROF" record "$@" < /dev/null
 }
 
-# One dump only: that of a whole boot is ten million lines.
+# Facts come first in a dump; a whole boot has ten million lines of events behind them.
 facts()
 {
-	read -r last_ns last_name < <("$BOOTPROF" dump -i "$1" | awk -v facts="$T/facts" '
-		BEGIN { printf "" > facts }
+	"$BOOTPROF" dump -i "$1" 2> /dev/null | sed -n '/^block/q; s/^fact //p' > "$T/facts"
+}
+
+last()
+{
+	# shellcheck disable=SC2034 # for the scripts
+	read -r last_ns last_name < <("$BOOTPROF" dump -i "$1" | awk '
 		/^ (call|jump)/ { t += $3; id = $2; next }
 		/^ (ret|tick|irq|syscall)/ { t += $3; next }
-		/^fact / { print substr($0, 6) > facts }
 		/^func / { name[$2] = $5 }
 		/^(run|end)/ {
 			if (t > last) last = t
@@ -245,7 +249,7 @@ facts()
 			for (i = 2; i <= NF; i++)
 				if (substr($i, 1, 5) == "time=") t = substr($i, 6)
 		}
-		END { close(facts); printf "%.0f %s\n", last, name[id] }')
+		END { printf "%.0f %s\n", last, name[id] }')
 }
 
 json()

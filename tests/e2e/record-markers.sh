@@ -20,6 +20,7 @@ marker()
 	like "$name: the recording ends so" '^end .*"marker"$' "$T/facts"
 	like "$name: the ready mark is in the recording" "^mark .* \"ready\" \"$mark" "$T/facts"
 	ready=$(sed -nE 's/^mark time=([0-9]+) .*"ready".*/\1/p' "$T/facts")
+	last "$T/r"
 	between "$name: nothing is recorded after the mark" "$last_ns" 1 "$ready"
 	"$BOOTPROF" info --format=json -i "$T/r" > "$T/info"
 	insns=$(json "$T/info" 'd["insns"]')
@@ -32,7 +33,7 @@ marker()
 
 # The console of the guest: at the first line that it prints, long before the end.
 linux "$BOOTPROF_TEST_INITRD" ''
-marker '--until-console' '\[ +0\.0+\] Linux version' --until-console 'Linux version [0-9]+'
+marker '--until-console' '.*\[ +0\.0+\] Linux version' --until-console 'Linux version [0-9]+'
 lacks '--until-console: the console ends there, too' 'bootprof-guest: ready' "$T/out"
 
 marker '--until-function' 'start_kernel' --until-function start_kernel
