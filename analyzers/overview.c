@@ -79,6 +79,7 @@ struct waits {
 	struct bp_analysis *a;
 	uint64_t *sleep_ns; /* by row */
 	bool *timeout;      /* by row: such a function */
+	bool *forever;      /* by row: calls one of them without a timeout, to wait for an event */
 };
 
 struct overview {
@@ -103,6 +104,7 @@ static void overview_deinit(struct overview *o)
 	bp_processes_deinit(&o->processes);
 	free(o->waits.sleep_ns);
 	free(o->waits.timeout);
+	free(o->waits.forever);
 	for (size_t i = 0; i < o->n_findings; i++) {
 		free(o->findings[i].text);
 		free(o->findings[i].command);
@@ -130,7 +132,7 @@ static void waits_leave(void *ctx, struct bp_walk_frame *f, const struct bp_walk
 	const struct bp_task_info *t;
 
 	(void)how;
-	if (!x->timeout[f->row])
+	if (!x->timeout[f->row] || (f[-1].row != BP_WALK_NO_FUNC && x->forever[f[-1].row]))
 		return;
 	t = bp_analysis_task(x->a, now->task->id);
 	/* Kernel threads sleep when they have nothing to do. */
@@ -147,10 +149,16 @@ static struct bp_err *waits_init(struct waits *x, struct bp_analysis *a)
 	x->a = a;
 	x->sleep_ns = calloc(a->rows.n + 1, sizeof(*x->sleep_ns));
 	x->timeout = calloc(a->rows.n + 1, sizeof(*x->timeout));
-	if (!x->sleep_ns || !x->timeout)
+	x->forever = calloc(a->rows.n + 1, sizeof(*x->forever));
+	if (!x->sleep_ns || !x->timeout || !x->forever)
 		return bp_err_nomem();
-	for (size_t i = 0; i < a->rows.n; i++)
+	for (size_t i = 0; i < a->rows.n; i++) {
+		const char *name = a->rows.rows[i].name;
+
 		x->timeout[i] = waits_for_a_timeout(&a->rows.rows[i]);
+		x->forever[i] = !strcmp(name, "__wait_for_common") || !strcmp(name, "do_wait_for_common") ||
+				!strcmp(name, "__down_common") || !strcmp(name, "schedule_hrtimeout_range_clock");
+	}
 	return NULL;
 }
 

@@ -298,6 +298,9 @@ static struct bp_err *run(int argc, char **argv, int *status)
 		err = bp_view_run(rq.view, a, &r);
 	if (!err)
 		err = bp_output_report(&rq.how, r);
+	/* Any error is in @err; what stays set is that a reader went away, and that is fine. */
+	if (!err)
+		clearerr(stdout);
 	return err;
 }
 
