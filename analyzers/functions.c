@@ -111,12 +111,12 @@ static inline void func_leave(void *ctx, struct bp_walk_frame *fr, const struct 
 		if (bp_walk_unlikely(wall > total))
 			t->sleep_ns += wall - total;
 	}
-	if (how == BP_LEAVE_RET && !(fr->flags & BP_FRAME_CUT)) {
-		if (total < t->min_ns)
-			t->min_ns = total;
-		if (total > t->max_ns)
-			t->max_ns = total;
-	}
+	if (bp_walk_unlikely(fr->flags & BP_FRAME_CUT) || how == BP_LEAVE_LOST)
+		return;
+	if (total > t->max_ns)
+		t->max_ns = total;
+	if (total < t->min_ns && how == BP_LEAVE_RET)
+		t->min_ns = total;
 }
 
 static const struct bp_walk_ops hot_ops = {
@@ -293,7 +293,7 @@ static void cell(void *ctx, size_t i, size_t field, struct bp_cell *c)
 			bp_cell_int(c, x->min_ns);
 		break;
 	case F_MAX:
-		if (x->min_ns != UINT64_MAX)
+		if (x->min_ns != UINT64_MAX || x->max_ns)
 			bp_cell_int(c, x->max_ns);
 		break;
 	case F_SLEEP:

@@ -6,7 +6,7 @@
  * total: from entry to return on the task's own clocks: callees and interrupts nested in it are counted, time
  *        during which the task was switched out is not. Recursion counts once, for the outermost call.
  * calls: entries, by call, jump or interrupt.
- * min, max: of the total of single calls whose entry and return were both seen.
+ * min, max: of the total of single calls whose entry was seen; max also of calls that are open at the end.
  * sleep: host time between entry and return during which the task was switched out; outermost calls.
  * Calls that are open at the end count up to the last event of their task.
  */

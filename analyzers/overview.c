@@ -157,7 +157,8 @@ static struct bp_err *waits_init(struct waits *x, struct bp_analysis *a)
 
 		x->timeout[i] = waits_for_a_timeout(&a->rows.rows[i]);
 		x->forever[i] = !strcmp(name, "__wait_for_common") || !strcmp(name, "do_wait_for_common") ||
-				!strcmp(name, "__down_common") || !strcmp(name, "schedule_hrtimeout_range_clock");
+				!strcmp(name, "__down_common") ||
+				!strcmp(name, "schedule_hrtimeout_range_clock");
 	}
 	return NULL;
 }
@@ -239,8 +240,7 @@ static void find_losses(struct overview *o)
 	if (d->unfinished || d->bad_chunks || d->missing_chunks || a->stats.damaged_blocks)
 		find(o, -1, "info", NULL, "the recording is not whole");
 	if (lost)
-		find(o, -1, "info", NULL,
-		     "%" PRIu64 " events were lost while recording: figures are too small", lost);
+		find(o, -1, "info", NULL, "%" PRIu64 " events lost while recording", lost);
 	if (unaccounted > 1)
 		find(o, unaccounted, "report phases", NULL, "%s are in no phase",
 		     bp_units_ns(t, (int64_t)a->unaccounted_ns));
@@ -271,7 +271,7 @@ static void find_in_phases(struct overview *o)
 		     "faster");
 	if (percent(firmware, whole) > 10)
 		find(o, percent(firmware, whole), "report functions --phase firmware", NULL,
-		     "firmware and option ROMs before the kernel");
+		     "firmware and option ROMs");
 	for (size_t i = 0; i < o->phases.n_initcalls; i++) {
 		const struct bp_initcall_time *x = &o->phases.initcalls[i];
 		double share = percent(by_time ? x->ns : x->insns, whole);
@@ -279,12 +279,11 @@ static void find_in_phases(struct overview *o)
 		const char *name = bp_row_name(&a->rows, x->row, buf);
 
 		if (share > 10)
-			find(o, share, "report tree -F", name, "one initcall, %s (%s)", name, x->level);
+			find(o, share, "report tree -F", name, "initcall %s (%s)", name, x->level);
 	}
 	if (percent(o->phases.halted_ns, a->end_ns) > 10)
 		find(o, percent(o->phases.halted_ns, a->end_ns), "report functions --sort sleep", NULL,
-		     "vCPUs were halted for %s (summed over vCPUs): the boot waits for something",
-		     bp_units_ns(t, (int64_t)o->phases.halted_ns));
+		     "vCPUs were halted for %s in all", bp_units_ns(t, (int64_t)o->phases.halted_ns));
 }
 
 static void find_in_functions(struct overview *o)
@@ -314,15 +313,14 @@ static void find_in_functions(struct overview *o)
 		if (100 * self / all > 10 && (row->space == BP_SPACE_KERNEL ||
 					      row->space == BP_SPACE_MODULE || row->space == BP_SPACE_USER))
 			find(o, 100 * self / all, "report tree --callers -F", name,
-			     "%s itself, %" PRIu64 " calls", name, x->calls);
+			     "%s itself, %" PRIu64 " call%s", name, x->calls, x->calls == 1 ? "" : "s");
 		if (percent(o->waits.sleep_ns[i], a->end_ns) > 5)
 			find(o, percent(o->waits.sleep_ns[i], a->end_ns), "report tree --callers -F", name,
-			     "init and processes slept for %s in %s, waiting for a timeout",
-			     bp_units_ns(t, (int64_t)o->waits.sleep_ns[i]), name);
+			     "processes slept for %s in %s", bp_units_ns(t, (int64_t)o->waits.sleep_ns[i]),
+			     name);
 	}
 	if (all > 0 && 100 * nameless / all > 1)
-		find(o, 100 * nameless / all, "report modules", NULL,
-		     "kernel code without a name: see which modules it is in");
+		find(o, 100 * nameless / all, "report modules", NULL, "kernel code without a name");
 }
 
 static void find_in_syscalls(struct overview *o)
