@@ -1,0 +1,331 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Stops a guest again and again until it ends, and writes down the kernel's call stacks as gdb sees them.
+
+Run by gdb itself: gdb -nx -batch -x tests/truth/stops.py VMLINUX, with these variables in the environment:
+
+    STOPS_SOCKET    unix socket of QEMU's gdb stub; the guest waits in -S
+    STOPS_PID       file with QEMU's process id
+    STOPS_PLUGIN    bootprof-tcg.so, with debug information
+    STOPS_SEED      for the time between two stops
+    STOPS_MS        longest time between two stops
+    STOPS_OUT       one JSON object a line
+
+Where a stop lies in the recording is known exactly: while the guest stands still, the plugin's count of executed
+instructions of each vCPU is read out of QEMU's memory. That number is only the page number, the stack comes from gdb.
+
+gdb unwinds C functions with their DWARF call frame information. Assembly has none, nor is there any for the moment
+when C code calls a handler on the interrupt stack: there the kernel's own unwinding data (ORC, sections .orc_unwind and
+.orc_unwind_ip of the vmlinux) is made known to gdb by an unwinder.
+"""
+import bisect
+import json
+import os
+import random
+import re
+import signal
+import struct
+import subprocess
+import threading
+import time
+
+import gdb
+from gdb.unwinder import Unwinder
+
+KERNEL = 0xffffffff80000000
+KERNEL_END = 0xffffffffc0000000
+MAX_FRAMES = 200
+# A new task's stack is made up so that its first switch returns to the first instruction of one of these.
+NEW_TASK = ('ret_from_fork', 'ret_from_fork_asm')
+
+
+# Of the vmlinux: name, address, bytes.
+sections = []
+
+
+class Orc:
+    """The kernel's unwinding data. Source: arch/x86/include/asm/orc_types.h of Linux 6.1 and 6.12."""
+
+    UNDEFINED, PREV_SP, DX, DI, BP, SP, R10, R13, BP_INDIRECT, SP_INDIRECT = range(10)
+
+    def __init__(self, path):
+        with open(path, 'rb') as f:
+            head = f.read(64)
+            shoff, = struct.unpack_from('<Q', head, 0x28)
+            entsize, count, names = struct.unpack_from('<HHH', head, 0x3a)
+            f.seek(shoff)
+            raw = f.read(entsize * count)
+            headers = [struct.unpack_from('<IIQQQQ', raw, i * entsize) for i in range(count)]
+            f.seek(headers[names][4])
+            strings = f.read(headers[names][5])
+            data = {}
+            for name, _, _, addr, offset, size in headers:
+                name = strings[name:strings.index(b'\0', name)].decode()
+                if addr:
+                    sections.append((name, addr, size))
+                if name in ('.orc_unwind', '.orc_unwind_ip'):
+                    f.seek(offset)
+                    data[name] = (addr, f.read(size))
+        base, ips = data['.orc_unwind_ip']
+        ips = [base + 4 * i + ip for i, (ip,) in enumerate(struct.iter_unpack('<i', ips))]
+        rows = sorted(zip(ips, struct.iter_unpack('<hhH', data['.orc_unwind'][1])))
+        self.ips = [r[0] for r in rows]
+        self.rows = [r[1] for r in rows]
+        # Until Linux 6.3 `type` has two bits and 0 is a call, then three bits and 2 is a call. Most rows are calls.
+        kinds = [r[2] >> 8 & 7 for r in self.rows]
+        self.kinds = ({2: 'call', 3: 'regs', 4: 'iret'} if kinds.count(2) > len(kinds) // 2 else
+                      {0: 'call', 1: 'regs', 2: 'iret'})
+
+    def find(self, pc):
+        """(sp_offset, sp_reg, bp_offset, bp_reg, 'call' or 'regs' or 'iret'), None at the end of the stack"""
+        i = bisect.bisect_right(self.ips, pc) - 1
+        if i < 0:
+            return None
+        sp_offset, bp_offset, bits = self.rows[i]
+        sp_reg, bp_reg, kind = bits & 15, bits >> 4 & 15, bits >> 8 & 7
+        if sp_reg == self.UNDEFINED or kind not in self.kinds:
+            return None
+        return sp_offset, sp_reg, bp_offset, bp_reg, self.kinds[kind]
+
+
+def is_kernel(pc):
+    return KERNEL <= pc < KERNEL_END
+
+
+def home(pc):
+    """The address itself; for code in .altinstr_aux, which stands for code inside a function, where it jumps back to"""
+    if section(pc) != '.altinstr_aux':
+        return pc
+    for insn in gdb.selected_inferior().architecture().disassemble(pc, count=4):
+        match = re.match(r'jmp +0x([0-9a-f]+)', insn['asm'])
+        if match:
+            return int(match.group(1), 16)
+    return pc
+
+
+def section(pc):
+    return next((name for name, addr, size in sections if addr <= pc < addr + size), '')
+
+
+def symbol(pc):
+    """(start address, name) of the function covering an address, from the symbol table"""
+    pc = home(pc)
+    # "NAME + 12 in section .text"; "NAME in section ..." at its start
+    text = gdb.execute('info symbol 0x%x' % pc, to_string=True)
+    match = re.match(r'(\S+)(?: \+ (\d+))? in section', text)
+    if match:
+        return pc - int(match.group(2) or 0), match.group(1)
+    return pc, '?' + section(pc)
+
+
+def u64(addr):
+    return struct.unpack('<Q', bytes(gdb.selected_inferior().read_memory(addr, 8)))[0]
+
+
+class FrameId:
+    def __init__(self, sp, pc):
+        self.sp = sp
+        self.pc = pc
+
+
+class OrcUnwinder(Unwinder):
+    """For assembly, and for calls on another stack; everything else is left to gdb."""
+
+    # struct pt_regs, in this order
+    REGS = ('r15', 'r14', 'r13', 'r12', 'rbp', 'rbx', 'r11', 'r10', 'r9', 'r8', 'rax', 'rcx', 'rdx', 'rsi', 'rdi')
+    KEPT = ('rbx', 'r12', 'r13', 'r14', 'r15')
+
+    def __init__(self, orc):
+        super().__init__('orc')
+        self.orc = orc
+
+    def __call__(self, frame):
+        try:
+            return self.unwind(frame)
+        except (gdb.MemoryError, gdb.error):
+            return None
+
+    def unwind(self, frame):
+        def reg(name):
+            return int(frame.read_register(name)) & (1 << 64) - 1
+
+        pc = reg('rip')
+        if not is_kernel(pc):
+            return None
+        # A return address belongs to the call before it, an interrupted one to itself; see frames().
+        row = self.orc.find(home(pc) if pc in exact_pcs else pc - 1)
+        if not row:
+            return None
+        sp_offset, sp_reg, bp_offset, bp_reg, kind = row
+        # gdb takes every frame but the innermost for a call, which an interrupted function is not.
+        if is_c(pc) and sp_reg != Orc.SP_INDIRECT and (reg('rsp'), pc) not in interrupted:
+            return None
+        base = {Orc.DX: 'rdx', Orc.DI: 'rdi', Orc.BP: 'rbp', Orc.SP: 'rsp', Orc.R10: 'r10', Orc.R13: 'r13',
+                Orc.BP_INDIRECT: 'rbp', Orc.SP_INDIRECT: 'rsp'}.get(sp_reg)
+        if not base:
+            return None
+        if sp_reg == Orc.SP_INDIRECT:
+            cfa = u64(reg('rsp')) + sp_offset
+        elif sp_reg == Orc.BP_INDIRECT:
+            cfa = u64(reg('rbp') + sp_offset)
+        else:
+            cfa = reg(base) + sp_offset
+        old = {name: reg(name) for name in self.KEPT}
+        old['rbp'] = reg('rbp')
+        if kind == 'call':
+            ip, sp = u64(cfa - 8), cfa
+            if bp_reg == Orc.PREV_SP:
+                old['rbp'] = u64(cfa + bp_offset)
+            elif bp_reg == Orc.BP:
+                old['rbp'] = u64(reg('rbp') + bp_offset)
+        elif kind == 'regs':
+            for i, name in enumerate(self.REGS):
+                old[name] = u64(cfa + 8 * i)
+            ip, sp = u64(cfa + 128), u64(cfa + 152)
+        else:
+            ip, sp = u64(cfa), u64(cfa + 24)
+            for name in self.REGS:
+                old.setdefault(name, reg(name))
+        if kind != 'call':
+            exact_pcs.add(ip)
+            interrupted.add((sp, ip))
+        info = frame.create_unwind_info(FrameId(gdb.Value(cfa), gdb.Value(pc)))
+        kind64 = gdb.lookup_type('unsigned long')
+        for name, value in old.items():
+            info.add_saved_register(name, gdb.Value(value).cast(kind64))
+        info.add_saved_register('rip', gdb.Value(ip).cast(kind64))
+        info.add_saved_register('rsp', gdb.Value(sp).cast(kind64))
+        return info
+
+
+# Filled anew at each stop: program counters that are no return addresses.
+exact_pcs = set()
+interrupted = set()
+c_cache = {}
+
+
+def is_c(pc):
+    """Is there debug information of a function here? Assembly has none."""
+    if pc not in c_cache:
+        block = section(pc) != '.altinstr_aux' and gdb.block_for_pc(pc if pc in exact_pcs else pc - 1)
+        while block and not block.function:
+            block = block.superblock
+        c_cache[pc] = bool(block)
+    return c_cache[pc]
+
+
+def frames():
+    """The stack of the selected thread, innermost first: [pc, start of the function, name, how, the call in front of it where that matters]"""
+    out = []
+    exact_pcs.clear()
+    interrupted.clear()
+    exact_pcs.add(int(gdb.parse_and_eval('(unsigned long)$rip')) & (1 << 64) - 1)
+    gdb.execute('maintenance flush register-cache', to_string=True)
+    frame = gdb.newest_frame()
+    why = 'end'
+    while frame is not None and len(out) < MAX_FRAMES:
+        if frame.type() not in (gdb.INLINE_FRAME, gdb.TAILCALL_FRAME):
+            pc = frame.pc()
+            if not is_kernel(pc):
+                why = 'left the kernel'
+                break
+            sp = int(frame.read_register('rsp')) & (1 << 64) - 1
+            how = 'stop' if not out else 'interrupted' if (sp, pc) in interrupted else 'call'
+            start, name = symbol(pc if how != 'call' else pc - 1)
+            if how == 'call' and symbol(pc)[0] == pc and symbol(pc)[1] in NEW_TASK:
+                start, name = symbol(pc)
+                how = 'pushed'
+            out.append([pc, start, name, how, call_before(pc, start) if how == 'interrupted' or len(out) == 1 else ''])
+        try:
+            older = frame.older()
+        except gdb.error as e:
+            why = str(e)
+            break
+        if older is None:
+            why = gdb.frame_stop_reason_string(frame.unwind_stop_reason())
+        frame = older
+    return out, why
+
+
+def call_before(pc, start):
+    """The instruction in front of the program counter if it is a call, else ''. Decoded from the function's start."""
+    if pc == start or pc - start > 65536:
+        return ''
+    last = gdb.selected_inferior().architecture().disassemble(start, pc - 1)[-1]
+    return last['asm'] if last['addr'] + last['length'] == pc and last['asm'].startswith('call') else ''
+
+
+class Counters:
+    """The plugin's instruction counts, read from QEMU's memory."""
+
+    def __init__(self, pid, plugin):
+        ask = ['&vcpus', 'sizeof(vcpus[0])', '&((struct vcpu *)0)->insns_ptr']
+        lines = subprocess.run(['gdb', '-nx', '-batch', plugin] + [x for a in ask for x in ('-ex', 'output/d (long)' + a,
+                               '-ex', 'echo \\n')], capture_output=True, text=True, check=True).stdout.split()
+        self.vcpus, self.stride, self.ptr = (int(x) for x in lines)
+        self.mem = open('/proc/%d/mem' % pid, 'rb', buffering=0)
+        with open('/proc/%d/maps' % pid, encoding='utf-8') as f:
+            for line in f:
+                fields = line.split()
+                if len(fields) > 5 and fields[5].endswith(os.path.basename(plugin)) and int(fields[2], 16) == 0:
+                    self.vcpus += int(fields[0].split('-')[0], 16)
+                    break
+            else:
+                raise RuntimeError('the plugin is not in QEMU')
+
+    def word(self, addr):
+        self.mem.seek(addr)
+        return struct.unpack('<Q', self.mem.read(8))[0]
+
+    def read(self, vcpu):
+        return self.word(self.word(self.vcpus + vcpu * self.stride + self.ptr))
+
+
+def main():
+    env = os.environ
+    longest = float(env['STOPS_MS'])
+    dice = random.Random(int(env['STOPS_SEED']))
+    vmlinux = gdb.current_progspace().filename
+    for line in ('set pagination off', 'set confirm off', 'set height 0', 'set width 0', 'set backtrace limit 250',
+                 'set backtrace past-main on', 'set tcp connect-timeout 30', 'set remotetimeout 60',
+                 'set print demangle off', 'set demangle-style none'):
+        gdb.execute(line)
+    gdb.unwinder.register_unwinder(None, OrcUnwinder(Orc(vmlinux)), True)
+    gdb.execute('target remote ' + env['STOPS_SOCKET'])
+    with open(env['STOPS_PID'], encoding='utf-8') as f:
+        counters = Counters(int(f.read()), env['STOPS_PLUGIN'])
+    done = 0
+    with open(env['STOPS_OUT'], 'w', encoding='utf-8') as out:
+        while True:
+            delay = dice.uniform(0.2, 1.0) * longest / 1000
+            timer = threading.Timer(delay, os.kill, (os.getpid(), signal.SIGINT))
+            timer.start()
+            ended = False
+            try:
+                gdb.execute('continue', to_string=True)
+            except KeyboardInterrupt:
+                pass
+            except gdb.error:
+                ended = True
+            # The signal may come when gdb has already stopped: then Python gets it.
+            while timer.is_alive():
+                try:
+                    timer.join()
+                except KeyboardInterrupt:
+                    pass
+            if ended:
+                break
+            threads = sorted(gdb.selected_inferior().threads(), key=lambda t: t.num)
+            if not threads:
+                break
+            for vcpu, thread in enumerate(threads):
+                thread.switch()
+                stack, why = frames()
+                if not stack:
+                    continue
+                done += 1
+                out.write(json.dumps({'stop': done, 'vcpu': vcpu, 'insns': counters.read(vcpu), 'time': time.monotonic(),
+                                      'why': why, 'frames': stack}) + '\n')
+            out.flush()
+
+
+main()
