@@ -615,18 +615,16 @@ static bool pass_time(struct slow *s, uint64_t dt, uint64_t di)
 	uint64_t lead_insns, seen_insns;
 	bool at_end;
 
-	if (seen == dt && dt) {
-		lead_insns = 0;
-		seen_insns = di;
-	} else if (!dt) {
+	if (!dt) {
 		bool inside =
 		    s->vcpu_ok && now->wall_ns >= opt->from_ns && (!opt->to_ns || now->wall_ns <= opt->to_ns);
 
 		lead_insns = inside ? 0 : di;
 		seen_insns = di - lead_insns;
 	} else {
-		lead_insns = scale(di, lead, dt);
-		seen_insns = scale(di, seen, dt);
+		/* Instructions are divided as time is, and none gets lost. */
+		lead_insns = lead ? scale(di, lead, dt) : 0;
+		seen_insns = (lead + seen == dt ? di : scale(di, lead + seen, dt)) - lead_insns;
 	}
 	at_end = s->vcpu_ok && opt->to_ns && now->wall_ns + dt > opt->to_ns;
 
