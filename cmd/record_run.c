@@ -998,6 +998,9 @@ struct bp_err *bp_record_run(const struct bp_record_options *opts, int *status)
 		status_area(&r, false);
 		tcsetattr(STDIN_FILENO, TCSADRAIN, &r.saved);
 	}
+	/* Nothing was recorded: an earlier recording of that name stays what it is. */
+	if (err && (!r.engine || !r.shm->first_exec_ticks))
+		bp_trace_writer_discard(bp_steal(r.writer));
 	bp_engine_destroy(r.engine);
 	bp_trace_writer_destroy(r.writer);
 	bp_record_names_destroy(r.names);

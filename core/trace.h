@@ -23,7 +23,7 @@ struct bp_decoder;
 /**
  * bp_trace_writer_create() - start a recording
  * @path: created with O_EXCL|O_NOFOLLOW and mode 0600; an existing regular file is first renamed
- *        to PATH.old
+ *        to PATH.old; anything else of that name is refused
  * @tick_shift: event times are stored in units of 2^tick_shift ns (0 to 10); rounding never
  *        accumulates
  * Errors: BP_EOS.
@@ -59,6 +59,12 @@ struct bp_err *bp_trace_writer_close(struct bp_trace_writer *w) BP_MUST_CHECK;
 
 /** bp_trace_writer_destroy() - close without the end chunk, as a kill would; NULL is fine */
 void bp_trace_writer_destroy(struct bp_trace_writer *w);
+
+/**
+ * bp_trace_writer_discard() - for a recording that never began: remove the file, an earlier one gets its
+ * name back; @w is freed; NULL is fine
+ */
+void bp_trace_writer_discard(struct bp_trace_writer *w);
 
 /* What a damaged or unfinished file lost. */
 struct bp_trace_damage {

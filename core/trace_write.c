@@ -29,6 +29,7 @@ struct pending {
 struct bp_trace_writer {
 	int fd;
 	char *path;
+	bool kept_old;  /* an earlier recording was renamed */
 	uint64_t bytes; /* end of the last whole chunk */
 	uint64_t sequence;
 	uint32_t n_blocks; /* EVENTS chunks written */
@@ -75,21 +76,42 @@ static uint32_t make_file_id(void)
 	return (uint32_t)now.tv_nsec * 2654435761u ^ (uint32_t)now.tv_sec ^ (uint32_t)getpid() << 16;
 }
 
-/* Moves an earlier recording out of the way; anything else of that name is left for open() to refuse. */
-static struct bp_err *keep_old(const char *path)
+/* Moves an earlier recording out of the way. Only regular files are taken for one. */
+static struct bp_err *keep_old(struct bp_trace_writer *w)
 {
 	struct bp_strbuf old = BP_STRBUF_INIT;
 	struct bp_err *err;
 	struct stat st;
 
-	if (lstat(path, &st) || !S_ISREG(st.st_mode))
-		return NULL;
-	bp_strbuf_addf(&old, "%s.old", path);
+	if (lstat(w->path, &st))
+		return NULL; /* open() says what is wrong */
+	if (S_ISDIR(st.st_mode))
+		return bp_err_os(EISDIR, "%s: cannot create", w->path);
+	if (!S_ISREG(st.st_mode))
+		return bp_err_new(BP_EOS, "%s: cannot create: it is there and is not a regular file", w->path);
+	bp_strbuf_addf(&old, "%s.old", w->path);
 	err = bp_strbuf_ok(&old);
-	if (!err && rename(path, bp_strbuf_str(&old)))
-		err = bp_err_os(errno, "%s: cannot rename to %s.old", path, path);
+	if (!err && rename(w->path, bp_strbuf_str(&old)))
+		err = bp_err_os(errno, "%s: cannot rename to %s.old", w->path, w->path);
+	w->kept_old = !err;
 	bp_strbuf_deinit(&old);
 	return err;
+}
+
+/* The reverse: the new file goes, the earlier one gets its name back. */
+static void put_back(const struct bp_trace_writer *w)
+{
+	struct bp_strbuf old = BP_STRBUF_INIT;
+
+	struct bp_err *err;
+
+	bp_strbuf_addf(&old, "%s.old", w->path);
+	err = bp_strbuf_ok(&old);
+	if (!err && !unlink(w->path) && w->kept_old && rename(bp_strbuf_str(&old), w->path))
+		err = bp_err_os(errno, "%s", w->path);
+	/* Should it fail, the earlier recording is still there as PATH.old. */
+	bp_err_ignore(err);
+	bp_strbuf_deinit(&old);
 }
 
 /* Ends the file at @bytes. Should that fail, the next write goes there all the same and readers skip the
@@ -148,7 +170,7 @@ struct bp_err *bp_trace_writer_create(const char *path, unsigned tick_shift, str
 		return bp_err_nomem();
 	err = bp_events_encoder_create(tick_shift, &w->encoder);
 	if (!err)
-		err = keep_old(path);
+		err = keep_old(w);
 	if (err)
 		return err;
 	w->fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
@@ -160,7 +182,7 @@ struct bp_err *bp_trace_writer_create(const char *path, unsigned tick_shift, str
 	head.crc = bp_crc32c(0, &head, offsetof(struct bp_file_header, crc));
 	err = write_out(w, &head, sizeof(head));
 	if (err) {
-		unlink(path);
+		put_back(w);
 		return err;
 	}
 	*ret = bp_steal(w);
@@ -433,4 +455,12 @@ struct bp_err *bp_trace_writer_close(struct bp_trace_writer *w)
 	w->fd = -1;
 	bp_trace_writer_destroy(w);
 	return err;
+}
+
+void bp_trace_writer_discard(struct bp_trace_writer *w)
+{
+	if (!w)
+		return;
+	put_back(w);
+	bp_trace_writer_destroy(w);
 }
