@@ -25,6 +25,19 @@
 #define BLOCK_NS 200000000u
 #define NO_BLOCK UINT64_MAX
 
+/* Functions told apart; what comes after that many shares one row for each kind of code. */
+#define MAX_FUNCS (1u << 20)
+/* Memory that mappings of user space may take, all tasks together. */
+#define MAX_MAP_BYTES (256u << 20)
+/* A clock that jumps further than this from one record to the next is no clock. */
+#define MAX_JUMP (1ull << 44)
+
+/* --max-size: what one function takes in a chunk of folded totals, and the pause between two such chunks. */
+#define FOLD_ROW_BYTES 20
+#define FOLD_NS 1000000000ull
+/* This part of the bound is for totals written while recording. */
+#define FOLD_SHARE 8
+
 enum {
 	FUNC_IRQ = 1,          /* interrupt or exception entry */
 	FUNC_SYSCALL = 2,      /* system call entry */
@@ -44,7 +57,13 @@ struct func {
 };
 
 /* Events of this frame may not be dropped, or something happens when it is popped. */
-enum { FRAME_BARRIER = 1, FRAME_FROM_USER = 2, FRAME_KEEP = 4, FRAME_MODINIT = 8 };
+enum {
+	FRAME_BARRIER = 1,
+	FRAME_FROM_USER = 2,
+	FRAME_KEEP = 4,
+	FRAME_MODINIT = 8,
+	FRAME_UNWRITTEN = 16,  /* no event says that it was entered: entered after events ended */
+};
 
 struct frame {
 	uint32_t func;
@@ -55,6 +74,8 @@ struct frame {
 	/* For folding: the push event's place, the clocks before it, what its callees took. */
 	uint64_t ev_seq, prev_ns, prev_insns;
 	uint64_t child_ns, child_insns, folded_ns, folded_insns;
+	/* After events ended: the task's clocks up to which its total has been accounted for. */
+	uint64_t from_ns, from_insns;
 };
 
 struct map {
@@ -93,6 +114,7 @@ struct ctx {
 	char mod_name[64];     /* module whose init runs in it */
 	uint64_t mod_start_ns, mod_start_insns;
 	struct ctx *next;      /* hash chain */
+	struct ctx *next_all;
 };
 
 struct vstate {
@@ -101,7 +123,7 @@ struct vstate {
 	uint64_t ticks;        /* host ticks >> BP_TICK_SHIFT of the newest record */
 	uint64_t insns;
 	/* Between two stamped records: the first one's clocks, ticks per instruction, where the second one is. */
-	uint64_t stamp_ticks, stamp_insns, pace_until;
+	uint64_t stamp_ticks, stamp_insns, pace_insns, pace_until;
 	double pace;
 	uint64_t now_ns;       /* of the newest record, rounded */
 	uint64_t ev_ns, ev_insns; /* up to where events have been written */
@@ -146,7 +168,7 @@ struct bp_engine {
 	unsigned n_vcpus;
 
 	struct ctx *ctxs[HASH_SIZE];
-	struct ctx *all_boot[BP_MAX_VCPUS];
+	struct ctx *all;       /* every task ever seen */
 	struct mm *mms[HASH_SIZE];
 	uint32_t n_tasks;
 	struct module *modules;
@@ -163,7 +185,7 @@ struct bp_engine {
 	} *named[HASH_SIZE];
 	uint32_t *site_func;   /* kernel function + 1 of a site, 0: not known yet */
 	uint64_t cap_site_func;
-	uint32_t func_halted, func_user, func_unknown;
+	uint32_t func_halted, func_user, func_unknown, func_rest[3];
 	bool user_seen, init_seen;
 	int initcall_level;
 
@@ -176,7 +198,14 @@ struct bp_engine {
 	uint64_t block_seq, ev_seq; /* number of blocks; events ever appended minus dropped, for folding */
 	struct vstate *run_v;
 	struct ctx *run_ctx;
-	uint64_t fold_below_ns;
+
+	/* --max-size */
+	size_t block_events;   /* events in a block */
+	uint64_t fold_below_ns; /* calls shorter than this are folded, 0: none */
+	bool want_full, full;  /* no more events, totals only */
+	uint64_t fold_first_ns, fold_last_ns; /* host time of the first call folded, of the last chunk of totals */
+	uint64_t fold_bytes, fold_chunk; /* taken by chunks of totals, by the last one */
+	uint64_t map_bytes;
 
 	char line[MAX_CONSOLE_LINE];
 	size_t line_len;
@@ -186,9 +215,12 @@ struct bp_engine {
 
 uint64_t bp_engine_ns(const struct bp_engine *e, uint64_t ticks)
 {
+	double ns;
+
 	if (ticks <= e->opts.start_ticks)
 		return 0;
-	return (uint64_t)((double)(ticks - e->opts.start_ticks) * e->opts.ns_per_tick);
+	ns = (double)(ticks - e->opts.start_ticks) * e->opts.ns_per_tick;
+	return ns < 0x1p62 ? (uint64_t)ns : 1ull << 62;
 }
 
 #define TICKS_MASK ((1ull << (64 - BP_REC_ID_BITS)) - 1)
@@ -201,9 +233,12 @@ static inline uint64_t full_ticks(uint64_t before, const struct bp_ring_rec *r)
 	return d <= TICKS_MASK / 2 ? before + d : before;
 }
 
+/* Records are never 2^31 instructions apart without a SYNC: what looks like it went back. */
 static inline uint32_t insns_since(uint64_t before, const struct bp_ring_rec *r)
 {
-	return (uint32_t)(r->b >> 32) - (uint32_t)before;
+	uint32_t d = (uint32_t)(r->b >> 32) - (uint32_t)before;
+
+	return d <= UINT32_MAX / 2 ? d : 0;
 }
 
 /* Time for each instruction from the last stamped record up to the next one. */
@@ -216,20 +251,22 @@ static void find_pace(const struct bp_engine *e, struct vstate *v, uint64_t head
 	v->stamp_ticks = v->ticks;
 	v->stamp_insns = v->insns;
 	v->pace = 0;
+	v->pace_insns = 0;
 	while (pos != head && !(ring[pos & (BP_RING_RECORDS - 1)].a >> BP_REC_ID_BITS))
 		pos++;
+	v->pace_until = pos;
 	if (pos == head)
 		return;
 	di = insns_since(v->insns, &ring[pos & (BP_RING_RECORDS - 1)]);
+	v->pace_insns = di;
 	if (di)
 		v->pace = (double)(full_ticks(v->ticks, &ring[pos & (BP_RING_RECORDS - 1)]) - v->ticks) / di;
-	v->pace_until = pos;
 }
 
 /* Take over the clocks of a record. */
 static inline void clocks(struct bp_engine *e, struct vstate *v, const struct bp_ring_rec *r, uint64_t head)
 {
-	uint64_t ns;
+	uint64_t ns, since;
 
 	if (r->a >> BP_REC_ID_BITS) {
 		v->ticks = full_ticks(v->ticks, r);
@@ -238,7 +275,10 @@ static inline void clocks(struct bp_engine *e, struct vstate *v, const struct bp
 		if (v->pace_until <= v->pos)
 			find_pace(e, v, head);
 		v->insns += insns_since(v->insns, r);
-		v->ticks = v->stamp_ticks + (uint64_t)(v->pace * (double)(v->insns - v->stamp_insns));
+		since = v->insns - v->stamp_insns;
+		if (since > v->pace_insns)
+			since = v->pace_insns;
+		v->ticks = v->stamp_ticks + (uint64_t)(v->pace * (double)since);
 	}
 	ns = bp_engine_ns(e, v->ticks << BP_TICK_SHIFT) >> TICK_SHIFT << TICK_SHIFT;
 	if (ns > v->now_ns)
@@ -246,6 +286,32 @@ static inline void clocks(struct bp_engine *e, struct vstate *v, const struct bp
 }
 
 /* ---- the block ---- */
+
+/*
+ * --max-size: the nearer the bound, the longer the calls that are folded; then all of them; in the end there are no
+ * events any more. Room for the totals themselves is set aside.
+ */
+static void set_fold_level(struct bp_engine *e)
+{
+	uint64_t used = bp_trace_writer_bytes(e->writer) - e->fold_bytes, max = e->opts.max_bytes;
+	uint64_t reserve = max / FOLD_SHARE + (uint64_t)e->n_funcs * FOLD_ROW_BYTES + max / 64, limit, below = 0;
+
+	limit = max > reserve * 2 ? max - reserve : max / 2;
+	if (used >= limit)
+		e->want_full = true;
+	if (used >= limit - limit / 16)
+		below = UINT64_MAX;
+	else if (used >= limit - limit / 8)
+		below = 1000000;
+	else if (used >= limit - limit / 4)
+		below = 100000;
+	else if (used >= limit / 8 * 5)
+		below = 10000;
+	else if (used >= limit / 2)
+		below = 1000;
+	if (below > e->fold_below_ns)
+		e->fold_below_ns = below;
+}
 
 static BP_MUST_CHECK struct bp_err *flush_block(struct bp_engine *e)
 {
@@ -258,21 +324,8 @@ static BP_MUST_CHECK struct bp_err *flush_block(struct bp_engine *e)
 	e->block_seq++;
 	e->run_v = NULL;
 	e->run_ctx = NULL;
-	if (!err && e->opts.max_bytes) {
-		uint64_t used = bp_trace_writer_bytes(e->writer), max = e->opts.max_bytes;
-
-		/* The nearer the bound, the longer the calls that are folded; past it, all of them. */
-		if (used > max - max / 32)
-			e->fold_below_ns = UINT64_MAX;
-		else if (used > max - max / 8)
-			e->fold_below_ns = 1000000;
-		else if (used > max - max / 4)
-			e->fold_below_ns = 100000;
-		else if (used > max / 8 * 5)
-			e->fold_below_ns = 10000;
-		else if (used > max / 2)
-			e->fold_below_ns = 1000;
-	}
+	if (e->opts.max_bytes)
+		set_fold_level(e);
 	return err;
 }
 
@@ -340,13 +393,31 @@ static BP_MUST_CHECK struct bp_err *start_run(struct bp_engine *e, struct vstate
  */
 static inline BP_MUST_CHECK struct bp_err *prepare(struct bp_engine *e, struct vstate *v)
 {
-	if (e->n_events + 32 > BP_BLOCK_EVENTS || e->n_bframes + v->ctx->n > BP_BLOCK_FRAMES) {
+	if (e->n_events + 32 > e->block_events || e->n_bframes + v->ctx->n > BP_BLOCK_FRAMES) {
 		struct bp_err *err = flush_block(e);
 
 		if (err)
 			return err;
 	}
 	return e->run_v != v || e->run_ctx != v->ctx ? start_run(e, v) : NULL;
+}
+
+/* After events ended: the time since the last one belongs to the function on top. */
+static void pass_time(struct bp_engine *e, struct vstate *v)
+{
+	uint64_t dt = v->now_ns - v->ev_ns, di = v->insns - v->ev_insns;
+	struct ctx *c = v->ctx;
+
+	c->cpu_ns += dt;
+	c->cpu_insns += di;
+	v->ev_ns = v->now_ns;
+	v->ev_insns = v->insns;
+	if (c->n) {
+		struct fold_row *row = &e->folds[c->frames[c->n - 1].func];
+
+		row->self_ns += (int64_t)dt;
+		row->self_insns += (int64_t)di;
+	}
 }
 
 /* Append an event at the vCPU's current clocks; the task's own clocks go along. */
@@ -356,7 +427,11 @@ static inline BP_MUST_CHECK struct bp_err *emit(struct bp_engine *e, struct vsta
 	struct bp_err *err;
 	uint64_t dt, di;
 
-	if (e->n_events + 16 > BP_BLOCK_EVENTS || e->run_v != v || e->run_ctx != v->ctx) {
+	if (e->full) {
+		pass_time(e, v);
+		return NULL;
+	}
+	if (e->n_events + 16 > e->block_events || e->run_v != v || e->run_ctx != v->ctx) {
 		err = prepare(e, v);
 		if (err)
 			return err;
@@ -371,7 +446,7 @@ static inline BP_MUST_CHECK struct bp_err *emit(struct bp_engine *e, struct vsta
 		uint32_t t = dt > UINT32_MAX - 64 ? (UINT32_MAX - 64) >> TICK_SHIFT << TICK_SHIFT : (uint32_t)dt;
 		uint32_t n = di > UINT32_MAX ? UINT32_MAX : (uint32_t)di;
 
-		if (e->n_events + 8 > BP_BLOCK_EVENTS) {
+		if (e->n_events + 8 > e->block_events) {
 			/* A pause of minutes in one event: spread over blocks. */
 			v->ev_ns -= dt;
 			v->ev_insns -= di;
@@ -456,22 +531,14 @@ static size_t hash64(uint64_t x)
 	return (size_t)(x * 0x9e3779b97f4a7c15ull >> (64 - HASH_BITS));
 }
 
-/* The id of a function, defined in the recording when it is new. Strings are copied. */
-static BP_MUST_CHECK struct bp_err *func_id(struct bp_engine *e, enum bp_space space, uint64_t addr,
-					    uint64_t sym_addr, const char *name, const char *module, uint32_t flags,
-					    uint32_t *ret)
+static BP_MUST_CHECK struct bp_err *new_func(struct bp_engine *e, enum bp_space space, uint64_t addr, uint64_t sym_addr,
+					     const char *name, const char *module, uint32_t flags, uint32_t *ret)
 {
 	size_t h = hash64(addr * 8 + space);
 	struct bp_func bf;
 	struct named *n;
 	struct bp_err *err;
 
-	for (n = e->named[h]; n; n = n->next) {
-		if (n->addr == addr && n->space == space && !strcmp(n->module, module)) {
-			*ret = n->func;
-			return NULL;
-		}
-	}
 	if (e->n_funcs == e->cap_funcs) {
 		uint32_t cap = e->cap_funcs ? e->cap_funcs * 2 : 4096;
 		struct func *p = realloc(e->funcs, cap * sizeof(*p));
@@ -513,11 +580,38 @@ static BP_MUST_CHECK struct bp_err *func_id(struct bp_engine *e, enum bp_space s
 	return NULL;
 }
 
+/* The id of a function, defined in the recording when it is new. Strings are copied. */
+static BP_MUST_CHECK struct bp_err *func_id(struct bp_engine *e, enum bp_space space, uint64_t addr,
+					    uint64_t sym_addr, const char *name, const char *module, uint32_t flags,
+					    uint32_t *ret)
+{
+	struct bp_err *err;
+
+	for (const struct named *n = e->named[hash64(addr * 8 + space)]; n; n = n->next) {
+		if (n->addr == addr && n->space == space && !strcmp(n->module, module)) {
+			*ret = n->func;
+			return NULL;
+		}
+	}
+	if (e->n_funcs >= MAX_FUNCS) {
+		uint32_t *rest = &e->func_rest[flags & FUNC_KERNEL ? 0 : flags & FUNC_FIRMWARE ? 1 : 2];
+
+		/* Id 0 is [unknown]. */
+		err = *rest ? NULL : new_func(e, BP_SPACE_PSEUDO, (uint64_t)(3 + (rest - e->func_rest)), 0,
+					      "[too many functions]", "", flags & (FUNC_KERNEL | FUNC_FIRMWARE), rest);
+		if (!err)
+			*ret = *rest;
+		return err;
+	}
+	return new_func(e, space, addr, sym_addr, name, module, flags, ret);
+}
+
 static uint32_t kernel_func_flags(const char *name)
 {
 	uint32_t flags = FUNC_KERNEL;
 
-	if (!strncmp(name, "asm_", 4) || !strncmp(name, "early_idt_handler", 17) ||
+	if (!strncmp(name, "asm_exc_", 8) || !strncmp(name, "asm_sysvec_", 11) || !strcmp(name, "asm_common_interrupt") ||
+	    !strcmp(name, "asm_spurious_interrupt") || !strncmp(name, "early_idt_handler", 17) ||
 	    !strcmp(name, "irq_entries_start") || !strcmp(name, "spurious_entries_start"))
 		flags |= FUNC_IRQ;
 	if (!strcmp(name, "entry_SYSCALL_64") || !strcmp(name, "entry_SYSCALL_compat") ||
@@ -665,6 +759,8 @@ static BP_MUST_CHECK struct bp_err *ctx_create(struct bp_engine *e, uint64_t tas
 	c->owner = -1;
 	c->block = NO_BLOCK;
 	c->id = e->n_tasks++;
+	c->next_all = e->all;
+	e->all = c;
 	if (task_ptr) {
 		c->next = e->ctxs[hash64(task_ptr)];
 		e->ctxs[hash64(task_ptr)] = c;
@@ -681,9 +777,63 @@ static struct ctx *ctx_find(struct bp_engine *e, uint64_t task_ptr)
 	return NULL;
 }
 
+static bool is_recursive(const struct ctx *c, uint32_t depth)
+{
+	for (uint32_t i = 0; i < depth; i++)
+		if (c->frames[i].func == c->frames[depth].func)
+			return true;
+	return false;
+}
+
+/* A call that no event tells of. */
+static void count_call(struct bp_engine *e, uint32_t func, uint64_t total_ns)
+{
+	struct fold_row *row = &e->folds[func];
+
+	e->status.folded_calls++;
+	row->calls++;
+	if (row->calls == 1 || total_ns < row->min_ns)
+		row->min_ns = total_ns;
+	if (total_ns > row->max_ns)
+		row->max_ns = total_ns;
+}
+
+/*
+ * Put into the totals what the events do not say about the frame at @depth so far: callees left out took
+ * part of its own time, and after events ended its total went on.
+ */
+static void settle(struct bp_engine *e, struct ctx *c, uint32_t depth)
+{
+	struct frame *f = &c->frames[depth];
+	struct fold_row *row = &e->folds[f->func];
+
+	row->self_ns -= (int64_t)f->folded_ns;
+	row->self_insns -= (int64_t)f->folded_insns;
+	f->folded_ns = f->folded_insns = 0;
+	if (!e->full)
+		return;
+	if (!is_recursive(c, depth)) {
+		row->total_ns += c->cpu_ns - f->from_ns;
+		row->total_insns += c->cpu_insns - f->from_insns;
+	}
+	f->from_ns = c->cpu_ns;
+	f->from_insns = c->cpu_insns;
+}
+
+/* The frames from @from to before @to end without a return being written: their task does, or the recording. */
+static void end_frames(struct bp_engine *e, struct ctx *c, uint32_t from, uint32_t to)
+{
+	for (uint32_t i = to; i-- > from;) {
+		settle(e, c, i);
+		if (c->frames[i].flags & FRAME_UNWRITTEN)
+			count_call(e, c->frames[i].func, c->cpu_ns - c->frames[i].cpu_ns);
+	}
+}
+
 /* The task_struct is used for another task now. */
 static void ctx_renew(struct bp_engine *e, struct ctx *c)
 {
+	end_frames(e, c, 0, c->n);
 	c->id = e->n_tasks++;
 	c->n = c->n_user = 0;
 	c->cpu_ns = c->cpu_insns = 0;
@@ -784,11 +934,13 @@ static BP_MUST_CHECK struct bp_err *push(struct bp_engine *e, struct vstate *v, 
 		e->funcs[func].flags |= FUNC_SEEN;
 		flags |= FRAME_KEEP;
 	}
+	if (e->full)
+		flags |= FRAME_UNWRITTEN;
 	f = &c->frames[c->n++];
 	*f = (struct frame){
 		.func = func, .slot = slot, .kind = (uint8_t)kind, .flags = flags, .wall_ns = v->now_ns,
 		.cpu_ns = c->cpu_ns, .insns = c->cpu_insns, .ev_seq = e->ev_seq, .prev_ns = prev_ns,
-		.prev_insns = prev_insns,
+		.prev_insns = prev_insns, .from_ns = c->cpu_ns, .from_insns = c->cpu_insns,
 	};
 	if (!(e->funcs[func].flags & (FUNC_KERNEL | FUNC_HALTED | FUNC_FIRMWARE)))
 		c->n_user = c->n;
@@ -797,9 +949,10 @@ static BP_MUST_CHECK struct bp_err *push(struct bp_engine *e, struct vstate *v, 
 }
 
 /* Drop the last call from the events and keep its totals; it has nothing inside any more. */
-static bool try_fold(struct bp_engine *e, struct vstate *v, const struct frame *f, bool recursive)
+static bool try_fold(struct bp_engine *e, struct vstate *v)
 {
 	struct ctx *c = v->ctx;
+	const struct frame *f = &c->frames[c->n - 1];
 	uint64_t total = c->cpu_ns + (v->now_ns - v->ev_ns) - f->cpu_ns;
 	uint64_t insns = c->cpu_insns + (v->insns - v->ev_insns) - f->insns;
 	struct fold_row *row = &e->folds[f->func];
@@ -807,17 +960,13 @@ static bool try_fold(struct bp_engine *e, struct vstate *v, const struct frame *
 	if (total >= e->fold_below_ns || f->flags || f->kind == BP_EV_IRQ || f->ev_seq != e->ev_seq ||
 	    e->run_v != v || e->run_ctx != c || !e->n_events || e->events[e->n_events - 1].dt != f->wall_ns - f->prev_ns)
 		return false;
-	row->calls++;
+	count_call(e, f->func, total);
 	row->self_ns += (int64_t)(total - f->child_ns);
 	row->self_insns += (int64_t)(insns - f->child_insns);
-	if (!recursive) {
+	if (!is_recursive(c, c->n - 1)) {
 		row->total_ns += total;
 		row->total_insns += insns;
 	}
-	if (row->calls == 1 || total < row->min_ns)
-		row->min_ns = total;
-	if (total > row->max_ns)
-		row->max_ns = total;
 	/* As if the call had not been written: clocks go back to the event before it. */
 	e->n_events--;
 	e->ev_seq--;
@@ -826,7 +975,6 @@ static bool try_fold(struct bp_engine *e, struct vstate *v, const struct frame *
 	c->cpu_insns -= v->ev_insns - f->prev_insns;
 	v->ev_ns = f->prev_ns;
 	v->ev_insns = f->prev_insns;
-	e->status.folded_calls++;
 	return true;
 }
 
@@ -847,12 +995,15 @@ static BP_MUST_CHECK struct bp_err *frame_done(struct bp_engine *e, struct vstat
 static BP_MUST_CHECK struct bp_err *pop_to(struct bp_engine *e, struct vstate *v, uint32_t depth)
 {
 	struct ctx *c = v->ctx;
-	struct bp_err *err;
+	struct bp_err *err = NULL;
 	uint32_t n_ret = 0;
 
 	if (c->n <= depth)
 		return NULL;
-	err = prepare(e, v);
+	if (e->full)
+		pass_time(e, v);
+	else
+		err = prepare(e, v);
 	if (err)
 		return err;
 	while (c->n > depth) {
@@ -866,13 +1017,13 @@ static BP_MUST_CHECK struct bp_err *pop_to(struct bp_engine *e, struct vstate *v
 			if (err)
 				return err;
 		}
-		if (e->fold_below_ns && !n_ret) {
-			bool recursive = false;
-
-			for (uint32_t i = 0; i + 1 < c->n && !recursive; i++)
-				recursive = c->frames[i].func == f->func;
-			folded = try_fold(e, v, f, recursive);
+		if (e->full) {
+			end_frames(e, c, c->n - 1, c->n);
+			c->n--;
+			continue;
 		}
+		if (e->fold_below_ns && !n_ret)
+			folded = try_fold(e, v);
 		if (up) {
 			up->child_ns += total;
 			up->child_insns += insns;
@@ -882,8 +1033,7 @@ static BP_MUST_CHECK struct bp_err *pop_to(struct bp_engine *e, struct vstate *v
 			}
 		}
 		if (!folded) {
-			e->folds[f->func].self_ns -= (int64_t)f->folded_ns;
-			e->folds[f->func].self_insns -= (int64_t)f->folded_insns;
+			settle(e, c, c->n - 1);
 			n_ret++;
 		}
 		c->n--;
@@ -958,7 +1108,8 @@ static BP_MUST_CHECK struct bp_err *kernel_iret(struct bp_engine *e, struct vsta
 	struct bp_err *err;
 	uint32_t i = c->n;
 
-	v->insns = v->end_insns;
+	if (v->end_insns > v->insns)
+		v->insns = v->end_insns;
 	while (i > c->n_user && c->frames[i - 1].kind != BP_EV_IRQ && !(c->frames[i - 1].flags & FRAME_FROM_USER))
 		i--;
 	f = i ? &c->frames[i - 1] : NULL;
@@ -1228,14 +1379,17 @@ static BP_MUST_CHECK struct bp_err *on_switch(struct bp_engine *e, struct vstate
 	bool renewed = false;
 	struct bp_err *err;
 
-	if (!prev->task_ptr && !ctx_find(e, s->prev)) {
+	if (!s->next)
+		return NULL;
+	if (!prev->task_ptr && s->prev && !ctx_find(e, s->prev)) {
 		/* The first switch of this vCPU tells who has been running since early boot: its idle task. */
 		prev->task_ptr = s->prev;
 		prev->next = e->ctxs[hash64(s->prev)];
 		e->ctxs[hash64(s->prev)] = prev;
 	}
 	/* Up to the end of the block that switches stacks, everything is the old task's. */
-	v->insns = v->end_insns;
+	if (v->end_insns > v->insns)
+		v->insns = v->end_insns;
 	err = emit(e, v, BP_EV_TICK, 0);
 	if (err)
 		return err;
@@ -1251,8 +1405,12 @@ static BP_MUST_CHECK struct bp_err *on_switch(struct bp_engine *e, struct vstate
 		renewed = true;
 	}
 	if (c->owner >= 0 && e->v[c->owner].ctx == c && c->owner != (int)(v - e->v)) {
+		struct vstate *from = &e->v[c->owner];
+
 		e->status.stolen++;
-		err = ctx_create(e, 0, &e->v[c->owner].ctx);
+		err = emit(e, from, BP_EV_TICK, 0);
+		if (!err)
+			err = ctx_create(e, 0, &from->ctx);
 		if (err)
 			return err;
 	}
@@ -1286,6 +1444,9 @@ static BP_MUST_CHECK struct bp_err *on_exec(struct bp_engine *e, struct vstate *
 	 * The same thread of execution under a new name: the user functions are gone, the kernel functions of
 	 * the execve go on. They are charged to the new program from here on, to the old one until here.
 	 */
+	end_frames(e, c, 0, c->n_user);
+	for (uint32_t i = c->n_user; i < c->n; i++)
+		settle(e, c, i);
 	memmove(c->frames, c->frames + c->n_user, n * sizeof(*c->frames));
 	c->n = n;
 	c->n_user = 0;
@@ -1293,6 +1454,7 @@ static BP_MUST_CHECK struct bp_err *on_exec(struct bp_engine *e, struct vstate *
 		struct frame *f = &c->frames[i];
 
 		f->cpu_ns = f->insns = 0;
+		f->from_ns = f->from_insns = 0;
 		f->child_ns = f->child_insns = 0;
 		f->wall_ns = v->now_ns;
 		f->flags |= FRAME_KEEP;
@@ -1525,6 +1687,9 @@ static BP_MUST_CHECK struct bp_err *on_ctl(struct bp_engine *e, struct vstate *v
 		if (n != 1)
 			break;
 		payload(e, vcpu, pos, pair, sizeof(pair));
+		if ((pair[0] > v->ticks << BP_TICK_SHIFT && pair[0] - (v->ticks << BP_TICK_SHIFT) > MAX_JUMP) ||
+		    (pair[1] > v->insns && pair[1] - v->insns > MAX_JUMP))
+			break;
 		if (pair[0] >> BP_TICK_SHIFT > v->ticks)
 			v->ticks = pair[0] >> BP_TICK_SHIFT;
 		if (pair[1] > v->insns)
@@ -1613,11 +1778,106 @@ static BP_MUST_CHECK struct bp_err *on_ctl(struct bp_engine *e, struct vstate *v
 	return bp_err_new(BP_EDATA, "the plugin sent a record that makes no sense (%u, %llu)", id, (unsigned long long)n);
 }
 
+/* ---- folded totals ---- */
+
+/* Write what was added to the totals since the last time. */
+static BP_MUST_CHECK struct bp_err *write_folds(struct bp_engine *e)
+{
+	uint64_t before = bp_trace_writer_bytes(e->writer);
+	bp_autofree struct bp_fold *rows = NULL;
+	struct bp_err *err;
+	size_t n = 0;
+
+	for (struct ctx *c = e->all; c; c = c->next_all)
+		for (uint32_t i = 0; i < c->n; i++)
+			settle(e, c, i);
+	rows = calloc(e->n_funcs, sizeof(*rows));
+	if (!rows)
+		return bp_err_nomem();
+	for (uint32_t i = 0; i < e->n_funcs; i++) {
+		const struct fold_row *f = &e->folds[i];
+
+		if (!f->calls && !f->self_ns && !f->self_insns && !f->total_ns && !f->total_insns)
+			continue;
+		rows[n++] = (struct bp_fold){
+			.func = i, .calls = f->calls, .self_ns = f->self_ns, .self_insns = f->self_insns,
+			.total_ns = f->total_ns, .total_insns = f->total_insns, .min_ns = f->min_ns, .max_ns = f->max_ns,
+		};
+	}
+	if (!n)
+		return NULL;
+	err = bp_trace_writer_fold(e->writer, rows, n);
+	if (err)
+		return err;
+	memset(e->folds, 0, e->n_funcs * sizeof(*e->folds));
+	e->fold_last_ns = e->status.now_ns;
+	e->fold_chunk = bp_trace_writer_bytes(e->writer) - before;
+	e->fold_bytes += e->fold_chunk;
+	return NULL;
+}
+
+/* Bring the events up to where the vCPUs are, and write them out. */
+static BP_MUST_CHECK struct bp_err *write_events(struct bp_engine *e)
+{
+	struct bp_err *err = NULL;
+
+	for (unsigned i = 0; i < e->n_vcpus && !err; i++) {
+		struct vstate *v = &e->v[i];
+
+		if (v->now_ns > v->ev_ns || v->insns > v->ev_insns)
+			err = emit(e, v, BP_EV_TICK, 0);
+	}
+	return err ? err : flush_block(e);
+}
+
+/*
+ * The file is as large as it may be: what happens from here on is only added up. What is on the stacks now ends with
+ * the events for a reader, so the totals take over from there.
+ */
+static BP_MUST_CHECK struct bp_err *end_events(struct bp_engine *e)
+{
+	struct bp_err *err = write_events(e);
+	char buf[24];
+
+	if (err)
+		return err;
+	for (struct ctx *c = e->all; c; c = c->next_all) {
+		for (uint32_t i = 0; i < c->n; i++) {
+			c->frames[i].from_ns = c->cpu_ns;
+			c->frames[i].from_insns = c->cpu_insns;
+		}
+	}
+	e->full = true;
+	snprintf(buf, sizeof(buf), "%llu", (unsigned long long)e->status.now_ns);
+	return fact(e, NULL, BP_FACT_INFO, "events_end_ns", buf, 0, 0, 0, 0);
+}
+
+/* Now and then, so that a kill does not lose all of the totals; less often the more of the room they have taken. */
+static BP_MUST_CHECK struct bp_err *fold_now_and_then(struct bp_engine *e)
+{
+	uint64_t share = e->opts.max_bytes / FOLD_SHARE, pause;
+	uint64_t chunk = e->fold_chunk ? e->fold_chunk : (uint64_t)e->n_funcs * FOLD_ROW_BYTES;
+	struct bp_err *err;
+
+	if (!e->status.folded_calls && !e->full)
+		return NULL;
+	if (!e->fold_first_ns)
+		e->fold_first_ns = e->fold_last_ns = e->status.now_ns;
+	pause = (uint64_t)((double)(e->status.now_ns - e->fold_first_ns) * (double)e->fold_bytes / (double)share);
+	if (pause < FOLD_NS)
+		pause = FOLD_NS;
+	if (e->status.now_ns - e->fold_last_ns < pause ||
+	    bp_trace_writer_bytes(e->writer) + 2 * chunk > e->opts.max_bytes)
+		return NULL;
+	err = e->full ? NULL : write_events(e);
+	return err ? err : write_folds(e);
+}
+
 /* ---- draining ---- */
 
 /*
  * Go through vCPU @i's records up to @head, but stop in front of a control whose order matters.
- * *at_ctl: host ticks of that control, 0 when the ring is empty.
+ * *at_ctl: host ticks of that control plus 1, 0 when the ring is empty.
  */
 static BP_MUST_CHECK struct bp_err *run_vcpu(struct bp_engine *e, unsigned i, uint64_t head, bool take_ctl,
 					     uint64_t *at_ctl)
@@ -1630,23 +1890,30 @@ static BP_MUST_CHECK struct bp_err *run_vcpu(struct bp_engine *e, unsigned i, ui
 	while (v->pos != head) {
 		struct bp_ring_rec r = ring[v->pos & (BP_RING_RECORDS - 1)];
 		uint32_t id = (uint32_t)(r.a & BP_REC_ID_MASK);
-		uint64_t n = 0;
+		uint64_t n = 0, insns;
+
+		if (e->want_full && !e->full) {
+			err = end_events(e);
+			if (err)
+				break;
+		}
 
 		if (id < BP_CTL_N) {
 			n = (uint32_t)r.b;
 			if (n >= head - v->pos)
 				return bp_err_new(BP_EDATA, "a record of vCPU %u is longer than what was sent", i);
 			if (is_ordered(id) && !take_ctl) {
-				*at_ctl = full_ticks(v->ticks, &r) | 1;
+				*at_ctl = full_ticks(v->ticks, &r) + 1;
 				break;
 			}
 			take_ctl = false;
 		}
+		insns = v->insns;
 		clocks(e, v, &r, head);
 		if (v->now_ns > e->limit_ns) {
 			/* After the ready marker: the vCPU's clocks stay where they were. */
 			v->now_ns = e->limit_ns;
-			v->insns = v->ev_insns;
+			v->insns = insns;
 		} else {
 			err = id < BP_CTL_N ? on_ctl(e, v, id, n) : on_site(e, v, id, (uint32_t)r.b);
 			if (err)
@@ -1676,7 +1943,6 @@ static BP_MUST_CHECK struct bp_err *first_time(struct bp_engine *e)
 		err = ctx_create(e, 0, &v->ctx);
 		if (err)
 			return err;
-		e->all_boot[i] = v->ctx;
 		snprintf(v->ctx->comm, sizeof(v->ctx->comm), "swapper/%u", i);
 		v->ctx->task_flags = BP_TASK_IDLE | BP_TASK_BOOT;
 		v->ctx->owner = (int)i;
@@ -1721,48 +1987,11 @@ struct bp_err *bp_engine_drain(struct bp_engine *e, uint64_t *n)
 		err = run_vcpu(e, best, head[best], true, &ctl[best]);
 	}
 	*n = e->status.records - before;
-	if (!err && e->n_events && e->status.now_ns > e->block_ns + BLOCK_NS)
+	if (!err && e->n_events && e->status.now_ns > e->block_ns + (e->fold_below_ns ? 5 * BLOCK_NS : BLOCK_NS))
 		err = flush_block(e);
+	if (!err && e->opts.max_bytes)
+		err = fold_now_and_then(e);
 	return err;
-}
-
-static BP_MUST_CHECK struct bp_err *write_folds(struct bp_engine *e)
-{
-	struct bp_fold *rows;
-	struct bp_err *err = NULL;
-	size_t n = 0;
-
-	if (!e->status.folded_calls)
-		return NULL;
-	rows = calloc(e->n_funcs, sizeof(*rows));
-	if (!rows)
-		return bp_err_nomem();
-	for (uint32_t i = 0; i < e->n_funcs; i++) {
-		const struct fold_row *f = &e->folds[i];
-
-		if (!f->calls && !f->self_ns && !f->self_insns)
-			continue;
-		rows[n++] = (struct bp_fold){
-			.func = i, .calls = f->calls, .self_ns = f->self_ns, .self_insns = f->self_insns,
-			.total_ns = f->total_ns, .total_insns = f->total_insns, .min_ns = f->min_ns, .max_ns = f->max_ns,
-		};
-	}
-	if (n)
-		err = bp_trace_writer_fold(e->writer, rows, n);
-	free(rows);
-	return err;
-}
-
-/* Callers that are still open have given away the time of folded callees, too. */
-static void fold_open_frames(struct bp_engine *e, struct ctx *c)
-{
-	for (uint32_t i = 0; i < c->n; i++) {
-		struct frame *f = &c->frames[i];
-
-		e->folds[f->func].self_ns -= (int64_t)f->folded_ns;
-		e->folds[f->func].self_insns -= (int64_t)f->folded_insns;
-		f->folded_ns = f->folded_insns = 0;
-	}
 }
 
 struct bp_err *bp_engine_finish(struct bp_engine *e, uint64_t end_ns)
@@ -1776,12 +2005,11 @@ struct bp_err *bp_engine_finish(struct bp_engine *e, uint64_t end_ns)
 			/* Halted when everything ended: that is time, too. */
 			uint64_t end = (end_ns < e->limit_ns ? end_ns : e->limit_ns) >> TICK_SHIFT << TICK_SHIFT;
 
-			if (end > v->now_ns) {
-				v->halted_ns += end - v->halted_since;
+			if (end > v->now_ns)
 				v->now_ns = end;
-			}
+			v->halted_ns += v->now_ns - v->halted_since;
 			err = emit(e, v, BP_EV_TICK, 0);
-		} else if (v->now_ns > v->ev_ns) {
+		} else if (v->now_ns > v->ev_ns || v->insns > v->ev_insns) {
 			err = emit(e, v, BP_EV_TICK, 0);
 		}
 		if (!err)
@@ -1790,12 +2018,8 @@ struct bp_err *bp_engine_finish(struct bp_engine *e, uint64_t end_ns)
 	}
 	if (!err)
 		err = flush_block(e);
-	for (unsigned i = 0; i < HASH_SIZE; i++)
-		for (struct ctx *c = e->ctxs[i]; c; c = c->next)
-			fold_open_frames(e, c);
-	for (unsigned i = 0; i < e->n_vcpus; i++)
-		if (e->all_boot[i] && !e->all_boot[i]->task_ptr)
-			fold_open_frames(e, e->all_boot[i]);
+	for (struct ctx *c = e->all; c; c = c->next_all)
+		end_frames(e, c, 0, c->n);
 	if (!err)
 		err = write_folds(e);
 	return err;
@@ -1827,6 +2051,10 @@ struct bp_err *bp_engine_create(struct bp_ring_shm *shm, struct bp_trace_writer 
 	e->names = *names;
 	e->opts = *opts;
 	e->limit_ns = UINT64_MAX;
+	e->block_events = BP_BLOCK_EVENTS;
+	/* Small blocks for a small bound: one is about 4 bytes an event. */
+	if (opts->max_bytes && opts->max_bytes / 64 / 4 < e->block_events)
+		e->block_events = opts->max_bytes / 64 / 4 > 4096 ? opts->max_bytes / 64 / 4 : 4096;
 	e->initcall_level = -1;
 	e->status.phase = "qemu-start";
 	e->events = malloc(BP_BLOCK_EVENTS * sizeof(*e->events));
@@ -1860,14 +2088,11 @@ void bp_engine_destroy(struct bp_engine *e)
 {
 	if (!e)
 		return;
-	for (unsigned i = 0; i < BP_MAX_VCPUS; i++)
-		if (e->all_boot[i] && !e->all_boot[i]->task_ptr)
-			ctx_destroy(e->all_boot[i]);
+	for (struct ctx *c = e->all, *next; c; c = next) {
+		next = c->next_all;
+		ctx_destroy(c);
+	}
 	for (unsigned i = 0; i < HASH_SIZE; i++) {
-		for (struct ctx *c = e->ctxs[i], *next; c; c = next) {
-			next = c->next;
-			ctx_destroy(c);
-		}
 		for (struct mm *m = e->mms[i], *next; m; m = next) {
 			next = m->next;
 			mm_clear(m);
