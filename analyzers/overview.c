@@ -389,7 +389,8 @@ static struct bp_err *findings_table(struct overview *o, struct bp_report *r)
 	find_in_syscalls(o);
 	if (o->failed)
 		return bp_err_nomem();
-	qsort(o->findings, o->n_findings, sizeof(*o->findings), compare_findings);
+	if (o->n_findings)
+		qsort(o->findings, o->n_findings, sizeof(*o->findings), compare_findings);
 	v.n_rows = o->n_findings;
 	if (!o->n_findings)
 		bp_report_note(r, "nothing stands out: no phase, initcall or function has more than a tenth");

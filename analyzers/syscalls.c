@@ -249,7 +249,8 @@ static struct bp_err *timeline(struct bp_syscalls *s, struct bp_report *r)
 	    .main = true,
 	};
 
-	qsort(s->list, s->n, sizeof(*s->list), compare_start);
+	if (s->n)
+		qsort(s->list, s->n, sizeof(*s->list), compare_start);
 	if (s->seen > s->n)
 		bp_report_note(r,
 			       "the first %zu of %" PRIu64

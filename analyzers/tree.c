@@ -12,8 +12,8 @@
 #include "analyzers/view.h"
 #include "core/cleanup.h"
 
-/* Paths beyond this many are counted as part of the function that calls them; about 200 MB. */
-#define MAX_NODES (4u << 20)
+/* Paths beyond this many are counted as part of the function that calls them; about 120 MB. */
+#define MAX_NODES (2u << 20)
 
 struct node {
 	uint32_t row;

@@ -599,7 +599,7 @@ void bp_view_title(struct bp_analysis *a, struct bp_report *r, const char *what)
 	const char *qemu = bp_trace_info(a->trace, "qemu_version");
 	const struct bp_fact *facts, *end = NULL;
 	size_t n, vcpus = 0;
-	char t[BP_UNITS_MAX], i[BP_UNITS_MAX];
+	char t[BP_UNITS_MAX], i[BP_UNITS_MAX], cpus[48] = "";
 
 	facts = bp_trace_facts(a->trace, &n);
 	for (size_t k = 0; k < n; k++) {
@@ -612,9 +612,11 @@ void bp_view_title(struct bp_analysis *a, struct bp_report *r, const char *what)
 			release && *release ? release : "unknown kernel");
 	if (qemu && *qemu)
 		bp_report_title(r, "%s%s", strstr(qemu, "QEMU") ? "" : "QEMU ", qemu);
-	bp_report_title(r, "%zu vCPU%s, ran %s, %s instructions, %s%s", vcpus, vcpus == 1 ? "" : "s",
-			bp_units_ns(t, (int64_t)a->end_ns), bp_units_count(i, a->end_insns),
-			end ? "ended by " : "end not recorded", end ? end->s1 : "");
+	if (vcpus)
+		snprintf(cpus, sizeof(cpus), "%zu vCPU%s, ", vcpus, vcpus == 1 ? "" : "s");
+	bp_report_title(r, "%sran %s, %s instructions, %s%s", cpus, bp_units_ns(t, (int64_t)a->end_ns),
+			bp_units_count(i, a->end_insns), end ? "ended by " : "end not recorded",
+			end ? end->s1 : "");
 }
 
 void bp_view_note_ns(struct bp_report *r, const char *before, uint64_t ns, const char *after)
@@ -718,7 +720,9 @@ void bp_view_notes(struct bp_analysis *a, struct bp_report *r)
 
 		for (size_t i = 0; i < n_folds; i++)
 			calls += folds[i].calls;
-		if (a->folds_left_out)
+		if (!calls)
+			; /* the rows that count calls are lost */
+		else if (a->folds_left_out)
 			bp_report_note(r,
 				       "%" PRIu64
 				       " short calls were folded into totals by --max-size and are not in "

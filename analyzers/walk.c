@@ -529,7 +529,7 @@ struct bp_err *bp_walk_begin_run(struct bp_walk *w, const struct bp_block *block
 	stale = t->generation != p->generation;
 	t->generation = p->generation;
 	if (run->n_frames != BP_RUN_NO_STACK) {
-		const struct bp_frame *frames = block->frames + run->first_frame;
+		const struct bp_frame *frames = run->n_frames ? block->frames + run->first_frame : NULL;
 
 		if (stale || !stack_agrees(t, frames, run->n_frames)) {
 			/* The first run of a task may well have functions on its stack already. */

@@ -263,6 +263,9 @@ static struct bp_err *parse(struct request *rq, int argc, char **argv)
 		rq->how.max_rows = q->listed = rows;
 	else
 		q->cut = rows;
+	/* A ledger that is cut does not balance; the tables beside it have limits of their own. */
+	if (rq->view == &bp_view_phases || rq->view == &bp_view_overview)
+		rq->how.max_rows = 0;
 	return NULL;
 }
 
