@@ -584,6 +584,12 @@ struct bp_err *bp_view_add(struct bp_analysis *a, struct bp_report *r, const str
 			struct bp_cell c;
 
 			c.kind = BP_CELL_NONE;
+			/* Looking up source lines is slow: not for rows that will not be seen. */
+			if (a->query->lines && a->query->listed && i >= a->query->listed &&
+			    !strcmp(cols[k].id, "line")) {
+				emit(out, cols[k].type, &c);
+				continue;
+			}
 			t->cell(t->ctx, index[i], (size_t)order[k], &c);
 			emit(out, cols[k].type, &c);
 		}
