@@ -340,6 +340,74 @@ static void find_in_syscalls(struct overview *o)
 	}
 }
 
+struct by_name {
+	char name[BP_TASK_NAME_MAX];
+	uint64_t size;
+};
+
+static int compare_names(const void *x, const void *y)
+{
+	return strcmp(((const struct by_name *)x)->name, ((const struct by_name *)y)->name);
+}
+
+/* Processes and kernel threads, those of one name together; not the boot, idle tasks and init. */
+static void find_in_processes(struct overview *o)
+{
+	struct bp_analysis *a = o->a;
+	bool by_time = a->query->clock == BP_CLOCK_TIME;
+	uint64_t whole = by_time ? a->end_ns : a->end_insns, size = 0;
+	bp_autofree struct by_name *list = malloc((o->processes.n + 1) * sizeof(*list));
+	size_t n = 0, first = 0;
+
+	if (!list) {
+		o->failed = true;
+		return;
+	}
+	for (size_t i = 0; i < o->processes.n; i++) {
+		const struct bp_process *x = &o->processes.list[i];
+		const struct bp_task_info *t = bp_analysis_task(a, x->task);
+		char buf[BP_TASK_NAME_MAX];
+
+		if (!x->seen || !t->known || t->flags & (BP_TASK_BOOT | BP_TASK_IDLE) || t->pid == 1)
+			continue;
+		snprintf(list[n].name, sizeof(list[n].name), "%s", bp_analysis_task_name(a, x->task, buf));
+		list[n++].size = by_time ? x->run_ns - x->halted_ns : x->insns;
+	}
+	qsort(list, n, sizeof(*list), compare_names);
+	for (size_t i = 0; i < n; i++) {
+		size += list[i].size;
+		if (i + 1 < n && !compare_names(&list[i], &list[i + 1]))
+			continue;
+		if (percent(size, whole) > 5)
+			find(o, percent(size, whole), "report functions --process", list[i].name,
+			     "%s, %zu process%s", list[i].name, i + 1 - first, i == first ? "" : "es");
+		size = 0;
+		first = i + 1;
+	}
+}
+
+/* What is always worth a look. */
+static void find_largest(struct overview *o)
+{
+	struct bp_analysis *a = o->a;
+	bool by_time = a->query->clock == BP_CLOCK_TIME;
+	uint64_t whole = by_time ? a->end_ns : a->end_insns, largest = 0;
+	const struct bp_phase *phase = NULL;
+
+	for (size_t i = 0; i < a->n_phases; i++) {
+		const struct bp_phase *p = &a->phases[i];
+		uint64_t size = by_time ? p->end_ns - p->start_ns : p->end_insns - p->start_insns;
+
+		if (size > largest) {
+			largest = size;
+			phase = p;
+		}
+	}
+	if (phase)
+		find(o, percent(largest, whole), "report tree --phase", phase->name, "%s, the longest phase",
+		     phase->name);
+}
+
 enum { W_SHARE, W_FINDING, W_COMMAND };
 
 static const struct bp_field finding_fields[] = {
@@ -387,13 +455,13 @@ static struct bp_err *findings_table(struct overview *o, struct bp_report *r)
 	find_in_phases(o);
 	find_in_functions(o);
 	find_in_syscalls(o);
+	find_in_processes(o);
+	find_largest(o);
 	if (o->failed)
 		return bp_err_nomem();
 	if (o->n_findings)
 		qsort(o->findings, o->n_findings, sizeof(*o->findings), compare_findings);
 	v.n_rows = o->n_findings;
-	if (!o->n_findings)
-		bp_report_note(r, "nothing stands out: no phase, initcall or function has more than a tenth");
 	return bp_view_add(o->a, r, &v);
 }
 
