@@ -699,8 +699,8 @@ static void on_hook(unsigned cpu, void *udata)
 	insns = *v->insns_ptr;
 	v->pending = PENDING_NONE;
 	v->last_sp = 0;
-	if (shm->hooks[s->hook].kind == BP_HOOK_SYSCALL) {
-		put_site(v, s, insns, v->regs[REG_RAX]);
+	if (shm->hooks[s->hook].kind == BP_HOOK_SYSCALL || shm->hooks[s->hook].kind == BP_HOOK_STAMP) {
+		put_site(v, s, insns, v->regs[shm->hooks[s->hook].kind == BP_HOOK_SYSCALL ? REG_RAX : REG_RSP]);
 		*v->insns_ptr += s->n_insns;
 		return;
 	}

@@ -235,6 +235,11 @@ static bool is_no_function(const char *name)
 	return strstr(name, ".cold") != NULL;
 }
 
+static bool is_interrupt_entry(const char *name)
+{
+	return !strncmp(name, "asm_exc_", 8) || !strncmp(name, "asm_sysvec_", 11) || !strcmp(name, "asm_common_interrupt");
+}
+
 static const struct {
 	const char *function;
 	enum bp_hook_kind kind;
@@ -353,6 +358,9 @@ struct bp_err *bp_record_names_prepare(struct bp_record_names *n, struct bp_ring
 		mark_names[shm->n_hooks] = hook_table[i].mark;
 		add_hook(shm, s->addr, hook_table[i].kind);
 	}
+	for (size_t i = 0; i < count && shm->n_hooks + 2 < BP_MAX_HOOKS; i++)
+		if (is_interrupt_entry(syms[i].name))
+			add_hook(shm, syms[i].addr, BP_HOOK_STAMP);
 	if (until_function) {
 		s = bp_kimage_lookup(n->kernel, until_function);
 		if (!s)

@@ -19,7 +19,7 @@
 #define BP_RING_RECORDS (1u << 19)          /* per vCPU: 8 MiB */
 #define BP_MAX_VCPUS 64
 #define BP_MAX_SITES (1u << 22)
-#define BP_MAX_HOOKS 64
+#define BP_MAX_HOOKS 256
 #define BP_MAX_TEXT_BYTES (64u << 20)       /* largest kernel text: one bit a byte says "a function starts here" */
 #define BP_HEAD_BYTES 64                    /* code bytes compared at a hook to prove the slide */
 
@@ -114,6 +114,8 @@ enum bp_hook_kind {
 	BP_HOOK_EXIT,          /* do_exit(code) */
 	BP_HOOK_CONSOLE,       /* console write(con, text, len) */
 	BP_HOOK_MARK,          /* entry is reported, nothing is read */
+	BP_HOOK_STAMP,         /* interrupts and exceptions: QEMU itself takes host time before they are entered, so
+				* the record is always stamped */
 };
 
 struct bp_hook {
