@@ -1149,6 +1149,7 @@ static BP_MUST_CHECK struct bp_err *kernel_site(struct bp_engine *e, struct vsta
 		flags &= c->n && c->frames[c->n - 1].slot == sp - 8 ? ~(uint32_t)BP_SITE_ENTRY : ~(uint32_t)BP_SITE_LANDING;
 
 	if (flags & BP_SITE_LANDING) {
+		c->resuming = false;
 		depth = depth_at(c, sp, c->n_user, KERNEL_STACK_BYTES);
 		if (depth < c->n) {
 			err = pop_to(e, v, depth);
@@ -1541,6 +1542,11 @@ static void forget_sites(struct bp_engine *e, uint64_t base, uint64_t size)
 			e->site_func[id] = 0;
 }
 
+static bool overlap(uint64_t a, uint64_t a_size, uint64_t b, uint64_t b_size)
+{
+	return b - a < a_size || a - b < b_size;
+}
+
 static BP_MUST_CHECK struct bp_err *on_module(struct bp_engine *e, struct vstate *v, struct bp_ctl_module *m,
 					      const char *syms)
 {
@@ -1577,6 +1583,18 @@ static BP_MUST_CHECK struct bp_err *on_module(struct bp_engine *e, struct vstate
 	}
 	if (mod->n_syms)
 		qsort(mod->syms, mod->n_syms, sizeof(*mod->syms), cmp_msym);
+	/* What was at its place is gone, whether that was seen or not. */
+	for (struct module **p = &e->modules; *p;) {
+		struct module *old = *p;
+
+		if (!overlap(old->base, old->size, mod->base, mod->size)) {
+			p = &old->next;
+			continue;
+		}
+		*p = old->next;
+		forget_sites(e, old->base, old->size);
+		module_destroy(old);
+	}
 	mod->next = e->modules;
 	e->modules = mod;
 	forget_sites(e, mod->base, mod->size);
