@@ -4,24 +4,26 @@
 compare_stacks.py --moments STOPS    what stacks_at wants to know of the stops that stops.py wrote
 compare_stacks.py STOPS STACKS       compares them with what stacks_at printed
 
-Rules, all decided by program counters and names:
+Rules, all decided by program counters, instructions and names:
 
-- A thunk is no function of a profile, nor are the stubs that every interrupt vector begins in, nor what asm_* handlers
-  call to save the registers: gdb's frames in one are left out. In a return thunk the function that is about to return is
-  gone for gdb, and still on bootprof's stack, to which it returns when the code behind the call begins.
-  The same goes for a function that left by a tail call through an indirect thunk: what lies in front of its return address is
-  not a call of the thunk.
-- NAME.cold is a part of NAME.
-- A function that an interrupt stopped in front of its first instruction has not been entered: gdb's frame for it is left
-  out. (An exception comes out of an instruction, so there the function has been entered.)
-- A function that an interrupt stopped in front of the instruction behind a call: that call has not returned yet for
-  bootprof.
-- A new task's stack is made up so that its first switch returns to the first instruction of ret_from_fork: it has not
-  been entered.
-- __put_user_4 runs on into __put_user_nocheck_4, which others call by that name: where both symbols cover an address, gdb
-  names the one that begins first.
-- secondary_startup_64 is entered at its physical address, before the kernel's own mapping is used: for bootprof it is boot
-  code, and not on the kernel's stack. It is left out at the outermost end.
+- thunk: a thunk is no function of a profile, nor are the stubs that every interrupt vector begins in, nor what asm_*
+  handlers call to save the registers: gdb's frames in one are left out.
+- returned: in a return thunk, or where an interrupt came in front of the instruction behind a call, the function that was
+  called is gone for gdb, and still on bootprof's stack, to which it returns when the code behind the call begins. (That
+  instruction may also have been reached by a jump around the call: then there is no such function.)
+- jumped: in front of the first instruction of a function that was entered by a tail call, or in the thunk on the way there,
+  the function that jumped is gone for gdb, and still on bootprof's stack. The call in front of the return address names
+  another function than the one that is there. (An indirect call names none: such a stack counts as unequal.)
+- not entered: a function that an interrupt stopped in front of its first instruction has not been entered: gdb's frame for
+  it is left out. (An exception comes out of an instruction, so there the function has been entered.)
+- registers saved: what saves the registers hides its caller, the handler, from gdb as soon as they are saved.
+- new task: the stack of a new task is made up so that its first switch returns to the first instruction of ret_from_fork.
+  That has not been entered, and neither has __switch_to_asm on this stack.
+- cold: NAME.cold is a part of NAME.
+- put_user: __put_user_4 runs on into __put_user_nocheck_4, which others call by that name; where both symbols cover an
+  address, gdb names the one that begins first.
+- boot: secondary_startup_64 is entered at its physical address, before the kernel's own mapping is used: for bootprof it
+  is boot code, and not on the kernel's stack. It is left out at the outermost end.
 """
 import collections
 import json
@@ -31,67 +33,95 @@ import sys
 THUNKS = re.compile(r'(__x86_return_thunk|__x86_indirect_|__fentry__|srso_|retbleed_|its_return_thunk|__pfx_|zen_untrain|'
                     r'native_irq_return_iret|irq_entries_start|spurious_entries_start|'
                     r'error_entry|paranoid_entry|xen_error_entry)')
+STUBS = ('irq_entries_start', 'spurious_entries_start')
+SAVES_REGISTERS = ('error_entry', 'paranoid_entry', 'xen_error_entry')
 INTERRUPT = re.compile(r'(asm_sysvec_|asm_common_interrupt|asm_spurious_interrupt|irq_entries_start|spurious_entries_start)')
 
-# What gdb's frame is compared with: a function, or one that only bootprof still has.
-FUNCTION, RETURNED = range(2)
+# What gdb's frame is compared with: a function, one that only bootprof still has, or may have, or a
+# handler of interrupts.
+FUNCTION, OURS, MAYBE, HANDLER = range(4)
 
 
 def base(name):
     return re.sub(r'\.cold(\.\d+)?$', '', name)
 
 
-def in_thunk_after_function(name, older):
-    """Did a function jump to this thunk, and is it gone? What was called by the older frame tells."""
-    called = older[0][4] if older else ''
-    if 'return_thunk' in name:
-        return '__fentry__' not in called
-    return 'indirect_thunk' in name and 'indirect_thunk' not in called
+def target(call):
+    """The address that a direct call goes to, None for an indirect one"""
+    if 'indirect_thunk' in call:
+        return None
+    match = re.search(r'\bcall +0x([0-9a-f]+)', call)
+    return int(match.group(1), 16) if match else None
 
 
 def expected(frames):
     """gdb's frames as (kind, address or None, name), innermost first; and the rules that were needed"""
     out = []
     rules = []
+
+    def rule(name, *want):
+        rules.append(name)
+        out.extend(want)
+
     handler = ''
     for i, (pc, start, name, how, call) in enumerate(frames):
+        older = frames[i + 1] if len(frames) > i + 1 else (0, 0, '', '', '')
         interrupted = how == 'interrupted' and INTERRUPT.match(handler)
         handler = name
         if THUNKS.match(name):
-            rules.append(name)
-            if how in ('stop', 'interrupted') and in_thunk_after_function(name, frames[i + 1:]):
-                out.append((RETURNED, None, name))
-        elif how == 'pushed':
-            rules.append('made up return address')
+            rule('thunk')
+            if name in SAVES_REGISTERS and older[3] == 'interrupted':
+                rule('registers saved', (HANDLER, None, name))
+            elif how != 'call' and 'return_thunk' in name and '__fentry__' not in older[4]:
+                rule('returned', (OURS, None, name))
+            elif how != 'call' and 'indirect_thunk' in name and 'indirect_thunk' not in older[4]:
+                rule('jumped', (OURS, None, name))
+        elif how == 'pushed' or (name == '__switch_to_asm' and older[3] == 'pushed'):
+            rule('new task')
         elif interrupted and pc == start:
-            rules.append('interrupted before entry')
+            rule('not entered')
+            if target(older[4]) not in (None, start):
+                rule('jumped', (OURS, None, name))
         else:
             if interrupted and call:
-                rules.append('interrupted before return')
-                out.append((RETURNED, None, name))
+                rule('returned', (MAYBE, None, name))
             if name != base(name):
-                rules.append('.cold')
-                out.append((FUNCTION, None, base(name)))
+                rule('cold', (FUNCTION, None, base(name)))
             else:
                 out.append((FUNCTION, start, name))
     if out and out[-1][2].startswith('secondary_startup_64'):
-        rules.append('secondary_startup_64')
+        rule('boot')
         out.pop()
     return out, rules
 
 
 def same(want, got):
     kind, start, name = want
+    if kind == HANDLER:
+        return got[1].startswith('asm_')
     if re.fullmatch(r'__put_user_[1248]', name) and got[1] == name.replace('user_', 'user_nocheck_'):
         return True
     return kind != FUNCTION or (got[0] == start if start is not None else got[1] == name)
+
+
+def match(theirs, ours):
+    """Are the frames of bootprof those that are expected? How many there are, -1 for no."""
+    n = 0
+    for i, want in enumerate(theirs):
+        if want[0] == MAYBE and (n + 1 >= len(ours) or i + 1 >= len(theirs) or not same(theirs[i + 1], ours[n + 1])):
+            continue
+        if n >= len(ours) or not same(want, ours[n]):
+            return -1
+        n += 1
+    return n
 
 
 def moments(path):
     with open(path, encoding='utf-8') as f:
         for line in f:
             stop = json.loads(line)
-            print(stop['stop'], stop['vcpu'], stop['insns'], stop['frames'][0][0])
+            pc, _, name, _, _ = stop['frames'][0]
+            print(stop['stop'], stop['vcpu'], stop['insns'], pc, int(name in STUBS))
 
 
 def main():
@@ -110,18 +140,21 @@ def main():
             stop = json.loads(line)
             theirs, rules = expected(stop['frames'])
             ours = stacks.get(stop['stop'], [])
+            if ours and ours[-1][1].startswith('secondary_startup_64'):
+                ours.pop()
             total += 1
             compared += len(theirs)
-            if len(ours) >= len(theirs) and all(map(same, theirs, ours)):
+            n = match(theirs, ours)
+            if n >= 0:
                 equal += 1
-                complete += len(ours) == len(theirs)
+                complete += n == len(ours)
                 used.update(set(rules))
             else:
                 unequal.append((stop, ours))
     for stop, ours in unequal[:40]:
         print('unequal: stop %d, vCPU %d, %d instructions, pc %#x (%s)' %
               (stop['stop'], stop['vcpu'], stop['insns'], stop['frames'][0][0], stop['why']))
-        print('   gdb:      ' + ' < '.join('%s%s' % (f[2], '+0' if f[0] == f[1] else '') for f in stop['frames']))
+        print('   gdb:      ' + ' < '.join('%s%s' % (f[2], ('+0' if f[0] == f[1] else '') + (' [%s]' % f[4] if f[4] else '')) for f in stop['frames']))
         print('   bootprof: ' + ' < '.join(x[1] for x in ours))
     for rule, n in used.most_common():
         print('rule: %s: %d stops' % (rule, n))

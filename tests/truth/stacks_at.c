@@ -4,17 +4,18 @@
  *
  *   stacks_at RECORDING < STOPS
  *
- * STOPS: lines "NUMBER VCPU INSTRUCTIONS PC": the vCPU had executed so many instructions, and the block of code at PC
- * was going to be the next one. In order of INSTRUCTIONS for each vCPU. Output, in any order: a line
- * "NUMBER ADDRESS:NAME ..." with the functions on the stack of the task that was running, innermost first.
+ * STOPS: lines "NUMBER VCPU INSTRUCTIONS PC STUB": the vCPU had executed so many instructions, and the block
+ * of code at PC was going to be the next one; STUB is 1 when that is the stub in which the interrupts of a
+ * vector begin, else 0. In order of INSTRUCTIONS for each vCPU. Output, in any order: a line "NUMBER
+ * ADDRESS:NAME ..." with the functions on the stack of the task that was running, innermost first.
  *
- * Only frames that a machine stack has: a function that left by a tail call is not there any more. No user space, no
- * pseudo functions.
+ * Only frames that a machine stack has: a function that left by a tail call is not there any more. No user
+ * space, no pseudo functions.
  *
- * bootprof learns of an entry or return when the block there begins, the debugger sees it as soon as the instruction
- * pointer is there: what the block at PC itself reported belongs to the stack. When an interrupt was taken first,
- * that report comes after the interrupt's return. (Device interrupts begin in a stub of two instructions for each vector,
- * which is no function.)
+ * bootprof learns of an entry or return when the block there begins, the debugger sees it as soon as the
+ * instruction pointer is there: what the block at PC itself reported belongs to the stack. When an interrupt
+ * was taken first, that report comes after the interrupt's return. (Device interrupts begin in a stub of two
+ * instructions for each vector, which is no function.)
  */
 #include <inttypes.h>
 #include <stdio.h>
@@ -41,10 +42,10 @@ static void *must(void *p)
 
 struct stop {
 	uint64_t number, insns, pc;
-	uint32_t vcpu;
-	bool done, waits;   /* waits: for the stack of @task to be @depth deep again */
+	uint32_t vcpu, stub;
+	bool done, waits; /* waits: for the stack of @task to be @depth deep again */
 	uint32_t task, depth;
-	uint64_t after;     /* instructions at which it was that deep again; 0: not yet */
+	uint64_t after; /* instructions at which it was that deep again; 0: not yet */
 };
 
 struct frame {
@@ -85,7 +86,7 @@ static void push(struct stack *st, uint32_t func, uint32_t kind)
 		st->cap = st->cap ? st->cap * 2 : 64;
 		st->frames = must(realloc(st->frames, st->cap * sizeof(*st->frames)));
 	}
-	st->frames[st->n++] = (struct frame){ func, kind };
+	st->frames[st->n++] = (struct frame){func, kind};
 }
 
 static void print(const struct state *s, struct stop *stop, const struct stack *st)
@@ -126,7 +127,8 @@ static void answer(struct state *s, uint32_t vcpu, uint64_t insns)
 		print(s, stop, stack_of(s, s->task[vcpu]));
 }
 
-/* Stops in front of an interrupt that has returned by now: what comes at the same moment still belongs to them. */
+/* Stops in front of an interrupt that has returned by now: what comes at the same moment still belongs to
+ * them. */
 static void answer_waiting(struct state *s, uint32_t vcpu, uint64_t insns)
 {
 	for (size_t i = 0; i < s->n_stops && i <= s->next[vcpu]; i++) {
@@ -153,14 +155,16 @@ static void interrupt(struct state *s, uint32_t vcpu, uint32_t task, const struc
 	struct stop *stop;
 
 	/* A halted vCPU may have been stopped several times at the same moment. */
-	while ((stop = next_stop(s, vcpu)) && taken_at(f, insns, stop->insns) && f->addr != stop->pc) {
+	while ((stop = next_stop(s, vcpu)) && !stop->stub && taken_at(f, insns, stop->insns) &&
+	       f->addr != stop->pc) {
 		stop->waits = true;
 		stop->task = task;
 		stop->depth = stack_of(s, task)->n;
 	}
 	for (size_t i = 0; i < s->n_stops && i <= s->next[vcpu]; i++) {
 		stop = &s->stops[i];
-		if (stop->waits && !stop->done && stop->vcpu == vcpu && stop->after && taken_at(f, insns, stop->after))
+		if (stop->waits && !stop->done && stop->vcpu == vcpu && stop->after &&
+		    taken_at(f, insns, stop->after))
 			stop->after = 0;
 	}
 }
@@ -203,7 +207,8 @@ static void read_stops(struct state *s)
 	struct stop stop;
 
 	memset(&stop, 0, sizeof(stop));
-	while (scanf("%" SCNu64 " %" SCNu32 " %" SCNu64 " %" SCNu64, &stop.number, &stop.vcpu, &stop.insns, &stop.pc) == 4) {
+	while (scanf("%" SCNu64 " %" SCNu32 " %" SCNu64 " %" SCNu64 " %" SCNu32, &stop.number, &stop.vcpu,
+		     &stop.insns, &stop.pc, &stop.stub) == 5) {
 		if (stop.vcpu >= MAX_VCPUS)
 			die("a vCPU that cannot be");
 		if (s->n_stops == cap) {
@@ -242,14 +247,15 @@ static void read_block(struct state *s, size_t i)
 
 			st->n = 0;
 			for (uint32_t k = 0; k < run->n_frames; k++)
-				push(st, b.frames[run->first_frame + k].func, b.frames[run->first_frame + k].kind);
+				push(st, b.frames[run->first_frame + k].func,
+				     b.frames[run->first_frame + k].kind);
 		}
 	}
 }
 
 int main(int argc, char **argv)
 {
-	struct state s = { 0 };
+	struct state s = {0};
 	struct bp_err *err;
 	size_t n;
 
@@ -264,6 +270,17 @@ int main(int argc, char **argv)
 	s.funcs = bp_trace_funcs(s.trace, &n);
 	for (size_t i = 0; i < bp_trace_n_blocks(s.trace); i++)
 		read_block(&s, i);
+	for (uint32_t v = 0; v < MAX_VCPUS; v++) {
+		answer(&s, v, UINT64_MAX);
+		answer_waiting(&s, v, UINT64_MAX);
+	}
+	for (size_t i = 0; i < s.n_stops; i++) {
+		/* The interrupt never returned: a machine that is switched off. */
+		if (s.stops[i].done)
+			continue;
+		stack_of(&s, s.stops[i].task)->n = s.stops[i].depth;
+		print(&s, &s.stops[i], stack_of(&s, s.stops[i].task));
+	}
 	for (uint32_t i = 0; i < s.n_stacks; i++)
 		free(s.stacks[i].frames);
 	free(s.stacks);

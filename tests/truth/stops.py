@@ -4,6 +4,7 @@
 Run by gdb itself: gdb -nx -batch -x tests/truth/stops.py VMLINUX, with these variables in the environment:
 
     STOPS_SOCKET    unix socket of QEMU's gdb stub; the guest waits in -S
+    STOPS_QMP       unix socket of QEMU's monitor (QMP), which is told to stop the guest
     STOPS_PID       file with QEMU's process id
     STOPS_PLUGIN    bootprof-tcg.so, with debug information
     STOPS_SEED      for the time between two stops
@@ -22,7 +23,7 @@ import json
 import os
 import random
 import re
-import signal
+import socket
 import struct
 import subprocess
 import threading
@@ -234,7 +235,9 @@ def frames():
             if how == 'call' and symbol(pc)[0] == pc and symbol(pc)[1] in NEW_TASK:
                 start, name = symbol(pc)
                 how = 'pushed'
-            out.append([pc, start, name, how, call_before(pc, start) if how == 'interrupted' or len(out) == 1 else ''])
+            # What was called matters where the innermost function, or one that was interrupted, may have been jumped to.
+            matters = how == 'interrupted' or (out and out[-1][3] != 'call')
+            out.append([pc, start, name, how, call_before(pc, start) if matters else ''])
         try:
             older = frame.older()
         except gdb.error as e:
@@ -251,7 +254,8 @@ def call_before(pc, start):
     if pc == start or pc - start > 65536:
         return ''
     last = gdb.selected_inferior().architecture().disassemble(start, pc - 1)[-1]
-    return last['asm'] if last['addr'] + last['length'] == pc and last['asm'].startswith('call') else ''
+    # A prefix may pad it: "cs call".
+    return last['asm'] if last['addr'] + last['length'] == pc and re.search(r'\bcall\b', last['asm']) else ''
 
 
 class Counters:
@@ -280,6 +284,15 @@ class Counters:
         return self.word(self.word(self.vcpus + vcpu * self.stride + self.ptr))
 
 
+def monitor_says(monitor):
+    """Take what has come, so that the monitor never waits for us."""
+    try:
+        while monitor.recv(65536):
+            pass
+    except BlockingIOError:
+        pass
+
+
 def main():
     env = os.environ
     longest = float(env['STOPS_MS'])
@@ -293,27 +306,25 @@ def main():
     gdb.execute('target remote ' + env['STOPS_SOCKET'])
     with open(env['STOPS_PID'], encoding='utf-8') as f:
         counters = Counters(int(f.read()), env['STOPS_PLUGIN'])
+    monitor = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    monitor.connect(env['STOPS_QMP'])
+    monitor.sendall(b'{"execute":"qmp_capabilities"}')
+    monitor.setblocking(False)
     done = 0
     with open(env['STOPS_OUT'], 'w', encoding='utf-8') as out:
         while True:
             delay = dice.uniform(0.2, 1.0) * longest / 1000
-            timer = threading.Timer(delay, os.kill, (os.getpid(), signal.SIGINT))
+            timer = threading.Timer(delay, monitor.sendall, (b'{"execute":"stop"}',))
             timer.start()
-            ended = False
             try:
                 gdb.execute('continue', to_string=True)
-            except KeyboardInterrupt:
-                pass
-            except gdb.error:
-                ended = True
-            # The signal may come when gdb has already stopped: then Python gets it.
-            while timer.is_alive():
-                try:
-                    timer.join()
-                except KeyboardInterrupt:
-                    pass
-            if ended:
+            except gdb.error as e:
+                print('continue:', e)
                 break
+            finally:
+                timer.cancel()
+                timer.join()
+            monitor_says(monitor)
             threads = sorted(gdb.selected_inferior().threads(), key=lambda t: t.num)
             if not threads:
                 break

@@ -4,14 +4,16 @@
  *
  *   window_counts RECORDING KERNEL START[,LATER]... STOP TRACER...
  *
- * The window begins at the last entry of START that a STOP follows; with further names, at the first entry of the last of
- * them after the ones before it, all in the same task. It ends at that task's next entry of STOP. Bounds are exact
- * (in instructions) on the vCPU where the task was at that moment; on the others they are moments of host time.
+ * The window begins at the last entry of START that a STOP follows; with further names, at the first entry of
+ * the last of them after the ones before it, all in the same task. It ends at that task's next entry of STOP.
+ * Bounds are exact (in instructions) on the vCPU where the task was at that moment; on the others they are
+ * moments of host time.
  *
- * Output, a line for each kernel function: entries; those of them made by the tracer itself; 1 when the function begins
- * with a call of __fentry__ in the kernel image KERNEL, so that ftrace can see it, else 0; address as linked; name. An
- * entry is the tracer's own when a function named TRACER is on the stack above the newest interrupt. The first line,
- * beginning with '#', has the bounds, and how many entries on other vCPUs are less than 10 us from one of them.
+ * Output, a line for each kernel function: entries; those of them made by the tracer itself; 1 when the
+ * function begins with a call of __fentry__ in the kernel image KERNEL, so that ftrace can see it, else 0;
+ * address as linked; name. An entry is the tracer's own when a function named TRACER is on the stack above
+ * the newest interrupt. The first line, beginning with '#', has the bounds, and how many entries on other
+ * vCPUs are less than 10 us from one of them.
  */
 #include <inttypes.h>
 #include <stdio.h>
@@ -41,7 +43,7 @@ enum { FRAME_IRQ = 1, FRAME_TRACER = 2 };
 struct stack {
 	uint8_t *frames;
 	uint32_t n, cap;
-	size_t next;           /* the mark that comes next */
+	size_t next; /* the mark that comes next */
 	struct window open;
 };
 
@@ -53,10 +55,10 @@ struct state {
 	uint32_t marks[MAX_NAMES]; /* function ids: the start's, in order, then the stop's */
 	size_t n_marks;
 	struct window found;
-	uint8_t *tracer;           /* per function */
+	uint8_t *tracer; /* per function */
 	uint64_t *entries, *own;
 	uint64_t at_edge;
-	struct stack *stacks;      /* per task */
+	struct stack *stacks; /* per task */
 	uint32_t n_stacks;
 };
 
@@ -79,10 +81,10 @@ static bool is_entry(uint32_t kind)
 }
 
 /* Go for the marks in every task; the last window that was completed is the one. */
-static void look(struct state *s, struct stack *st, const struct bp_run *run, const struct bp_event *ev, uint64_t ns,
-		 uint64_t insns)
+static void look(struct state *s, struct stack *st, const struct bp_run *run, const struct bp_event *ev,
+		 uint64_t ns, uint64_t insns)
 {
-	struct moment now = { ns, insns, run->vcpu, true };
+	struct moment now = {ns, insns, run->vcpu, true};
 
 	if (!is_entry(ev->kind))
 		return;
@@ -118,7 +120,8 @@ static void push(struct state *s, struct stack *st, uint32_t func, uint32_t kind
 		st->cap = st->cap ? st->cap * 2 : 64;
 		st->frames = must(realloc(st->frames, st->cap));
 	}
-	st->frames[st->n++] = (uint8_t)((kind == BP_EV_IRQ ? FRAME_IRQ : 0) | (s->tracer[func] ? FRAME_TRACER : 0));
+	st->frames[st->n++] =
+	    (uint8_t)((kind == BP_EV_IRQ ? FRAME_IRQ : 0) | (s->tracer[func] ? FRAME_TRACER : 0));
 }
 
 static bool in_tracer(const struct stack *st)
@@ -132,8 +135,8 @@ static bool in_tracer(const struct stack *st)
 	return false;
 }
 
-static void count(struct state *s, struct stack *st, const struct bp_run *run, const struct bp_event *ev, uint64_t ns,
-		  uint64_t insns)
+static void count(struct state *s, struct stack *st, const struct bp_run *run, const struct bp_event *ev,
+		  uint64_t ns, uint64_t insns)
 {
 	const struct window *w = &s->found;
 
@@ -211,7 +214,8 @@ static uint32_t find_func(const struct state *s, const char *name)
 	exit(1);
 }
 
-/* Source: gcc -pg -mfentry, the kernel's scripts: a call to __fentry__, or the 5-byte nop in its place, after endbr64. */
+/* Source: gcc -pg -mfentry, the kernel's scripts: a call to __fentry__, or the 5-byte nop in its place, after
+ * endbr64. */
 static bool has_fentry(const struct bp_kimage *k, uint64_t addr)
 {
 	const struct bp_ksym *fentry = bp_kimage_lookup(k, "__fentry__");
@@ -232,7 +236,7 @@ static bool has_fentry(const struct bp_kimage *k, uint64_t addr)
 
 int main(int argc, char **argv)
 {
-	struct state s = { 0 };
+	struct state s = {0};
 	struct bp_kimage *kernel = NULL;
 	struct bp_err *err;
 	char *name, *save = NULL;
@@ -258,13 +262,14 @@ int main(int argc, char **argv)
 	s.own = must(calloc(s.n_funcs, sizeof(*s.own)));
 	for (size_t i = 0; i < s.n_funcs; i++)
 		for (int j = 5; j < argc; j++)
-			s.tracer[i] |= s.funcs[i].space == BP_SPACE_KERNEL && !strcmp(s.funcs[i].name, argv[j]);
+			s.tracer[i] |=
+			    s.funcs[i].space == BP_SPACE_KERNEL && !strcmp(s.funcs[i].name, argv[j]);
 	each_event(&s, false);
 	if (!s.found.stop.seen)
 		die("the window is not in the recording");
 	each_event(&s, true);
-	printf("# window from vCPU %" PRIu32 " at %" PRIu64 " ns to vCPU %" PRIu32 " at %" PRIu64 " ns, %" PRIu64
-	       " entries of other vCPUs at its edges\n",
+	printf("# window from vCPU %" PRIu32 " at %" PRIu64 " ns to vCPU %" PRIu32 " at %" PRIu64
+	       " ns, %" PRIu64 " entries of other vCPUs at its edges\n",
 	       s.found.start.vcpu, s.found.start.ns, s.found.stop.vcpu, s.found.stop.ns, s.at_edge);
 	for (size_t i = 0; i < s.n_funcs; i++)
 		if (s.entries[i] && s.funcs[i].space == BP_SPACE_KERNEL)
