@@ -116,15 +116,15 @@ else
 	cat > "$root/init" <<'END'
 #!/bin/sh
 export PATH=/bin:/usr/bin
-mount -t proc proc /proc
-mount -t sysfs sysfs /sys
-mount -t devtmpfs dev /dev 2> /dev/null
+/bin/mount -t proc proc /proc
+/bin/mount -t sysfs sysfs /sys
+/bin/mount -t devtmpfs dev /dev 2> /dev/null
 
 if [ -e /etc/modules ]; then
 	while read -r module; do
-		insmod "/lib/modules/$module.ko" || echo "bootprof-guest: insmod $module failed"
+		/bin/insmod "/lib/modules/$module.ko" || echo "bootprof-guest: insmod $module failed"
 	done < /etc/modules
-	rmmod dm_mod || echo "bootprof-guest: rmmod failed"
+	/bin/rmmod dm_mod || echo "bootprof-guest: rmmod failed"
 fi
 
 # Processes: static and dynamic ones, a pipe, a loop in the shell itself.
@@ -135,18 +135,18 @@ while [ $i -lt 5 ]; do
 	i=$((i + 1))
 done
 /usr/bin/ls -l /bin > /tmp/listing
-grep -c busybox /tmp/listing | sort > /tmp/count
+/bin/grep -c busybox /tmp/listing | /bin/sort > /tmp/count
 i=0
 while [ $i -lt 2000 ]; do
 	i=$((i + 1))
 done
 
 # Files.
-dd if=/dev/zero of=/tmp/zero bs=4096 count=256 2> /dev/null
-dd if=/tmp/zero of=/dev/null bs=512 2> /dev/null
+/bin/dd if=/dev/zero of=/tmp/zero bs=4096 count=256 2> /dev/null
+/bin/dd if=/tmp/zero of=/dev/null bs=512 2> /dev/null
 
 echo "bootprof-guest: ready"
-poweroff -f
+/bin/poweroff -f
 END
 fi
 chmod 755 "$root/init"
