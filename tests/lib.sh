@@ -170,7 +170,7 @@ like()
 	if grep -qE -- "$2" "$3"; then
 		pass "$1"
 	else
-		fail "$1" "no line matches $2 in:" "$(tail -n 20 "$3")"
+		fail "$1" "no line matches $2 in:" "$(tail -n 20 "$3" | cut -c 1-300)"
 		return 1
 	fi
 }
