@@ -6,36 +6,41 @@ compare_stacks.py STOPS STACKS       compares them with what stacks_at printed
 
 Rules, all decided by program counters, instructions and names:
 
-- thunk: a thunk is no function of a profile, nor are the stubs that every interrupt vector begins in, nor what asm_*
-  handlers call to save the registers: gdb's frames in one are left out.
-- returned: in a return thunk, or where an interrupt came in front of the instruction behind a call, the function that was
-  called is gone for gdb, and still on bootprof's stack, to which it returns when the code behind the call begins. (That
-  instruction may also have been reached by a jump around the call: then there is no such function.)
-- jumped: in front of the first instruction of a function that was entered by a tail call, or in the thunk on the way there,
-  the function that jumped is gone for gdb, and still on bootprof's stack. The call in front of the return address names
-  another function than the one that is there. (An indirect call names none: such a stack counts as unequal.)
-- not entered: a function that an interrupt stopped in front of its first instruction has not been entered: gdb's frame for
-  it is left out. (An exception comes out of an instruction, so there the function has been entered.)
-- registers saved: what saves the registers hides its caller, the handler, from gdb as soon as they are saved.
-- new task: the stack of a new task is made up so that its first switch returns to the first instruction of ret_from_fork.
-  That has not been entered, and neither has __switch_to_asm on this stack.
+- thunk: a thunk is no function of a profile, nor are the stubs that every interrupt vector begins in, nor
+  what asm_* handlers call to save the registers: gdb's frames in one are left out.
+- returned: in a return thunk, or where an interrupt came in front of the instruction behind a call, the
+  function that was called is gone for gdb, and still on bootprof's stack, to which it returns when the code
+  behind the call begins. (That instruction may also have been reached by a jump around the call: then there
+  is no such function.)
+- jumped: in front of the first instruction of a function that was entered by a tail call, or in the thunk
+  on the way there, the function that jumped is gone for gdb, and still on bootprof's stack. The call in
+  front of the return address names another function than the one that is there. (An indirect call names
+  none: such a stack counts as unequal.)
+- not entered: a function that an interrupt stopped in front of its first instruction has not been entered:
+  gdb's frame for it is left out. (An exception comes out of an instruction, so there the function has been
+  entered.)
+- registers saved: what saves the registers hides its caller, the handler, from gdb as soon as they are
+  saved.
+- new task: the stack of a new task is made up so that its first switch returns to the first instruction of
+  ret_from_fork. That has not been entered, and neither has __switch_to_asm on this stack.
 - cold: NAME.cold is a part of NAME.
-- put_user: __put_user_4 runs on into __put_user_nocheck_4, which others call by that name; where both symbols cover an
-  address, gdb names the one that begins first.
-- boot: secondary_startup_64 is entered at its physical address, before the kernel's own mapping is used: for bootprof it
-  is boot code, and not on the kernel's stack. It is left out at the outermost end.
+- put_user: __put_user_4 runs on into __put_user_nocheck_4, which others call by that name; where both
+  symbols cover an address, gdb names the one that begins first.
+- boot: secondary_startup_64 is entered at its physical address, before the kernel's own mapping is used:
+  for bootprof it is boot code, and not on the kernel's stack. It is left out at the outermost end.
 """
 import collections
 import json
 import re
 import sys
 
-THUNKS = re.compile(r'(__x86_return_thunk|__x86_indirect_|__fentry__|srso_|retbleed_|its_return_thunk|__pfx_|zen_untrain|'
-                    r'native_irq_return_iret|irq_entries_start|spurious_entries_start|'
+THUNKS = re.compile(r'(__x86_return_thunk|__x86_indirect_|__fentry__|srso_|retbleed_|its_return_thunk|__pfx_|'
+                    r'zen_untrain|native_irq_return_iret|irq_entries_start|spurious_entries_start|'
                     r'error_entry|paranoid_entry|xen_error_entry)')
 STUBS = ('irq_entries_start', 'spurious_entries_start')
 SAVES_REGISTERS = ('error_entry', 'paranoid_entry', 'xen_error_entry')
-INTERRUPT = re.compile(r'(asm_sysvec_|asm_common_interrupt|asm_spurious_interrupt|irq_entries_start|spurious_entries_start)')
+INTERRUPT = re.compile(r'(asm_sysvec_|asm_common_interrupt|asm_spurious_interrupt|irq_entries_start|'
+                       r'spurious_entries_start)')
 
 # What gdb's frame is compared with: a function, one that only bootprof still has, or may have, or a
 # handler of interrupts.
@@ -108,7 +113,9 @@ def match(theirs, ours):
     """Are the frames of bootprof those that are expected? How many there are, -1 for no."""
     n = 0
     for i, want in enumerate(theirs):
-        if want[0] == MAYBE and (n + 1 >= len(ours) or i + 1 >= len(theirs) or not same(theirs[i + 1], ours[n + 1])):
+        if want[0] == MAYBE:
+            there = i + 1 < len(theirs) and n + 1 < len(ours) and same(theirs[i + 1], ours[n + 1])
+            n += there
             continue
         if n >= len(ours) or not same(want, ours[n]):
             return -1
@@ -154,7 +161,9 @@ def main():
     for stop, ours in unequal[:40]:
         print('unequal: stop %d, vCPU %d, %d instructions, pc %#x (%s)' %
               (stop['stop'], stop['vcpu'], stop['insns'], stop['frames'][0][0], stop['why']))
-        print('   gdb:      ' + ' < '.join('%s%s' % (f[2], ('+0' if f[0] == f[1] else '') + (' [%s]' % f[4] if f[4] else '')) for f in stop['frames']))
+        print('   gdb:      ' + ' < '.join(
+            name + ('+0' if pc == start else '') + (' [%s]' % call if call else '')
+            for pc, start, name, _, call in stop['frames']))
         print('   bootprof: ' + ' < '.join(x[1] for x in ours))
     for rule, n in used.most_common():
         print('rule: %s: %d stops' % (rule, n))

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: GPL-2.0-or-later
-# Function entries against the guest's own ftrace: docs/truth.md says how. The guest's function tracer lists every call of
-# every function while a workload runs; bootprof's entries between the moments when tracing was switched on and
-# off must be as many for every function, with one vCPU and with two.
+# Function entries against the guest's own ftrace: docs/truth.md says how. The guest's function tracer lists
+# every call of every function while a workload runs; bootprof's entries between the moments when tracing was
+# switched on and off must be as many for every function, with one vCPU and with two.
 . "$(dirname "$0")/../lib.sh"
 requires qemu-system-x86_64 busybox cpio gzip
 requires_bootprof
@@ -53,8 +53,8 @@ work()
 	sleep 0.1
 }
 
-# Once before, so that the window does not have all first times; then a pause, so that the other vCPU is idle when
-# tracing is switched.
+# Once before, so that the window does not have all first times; then a pause, so that the other vCPU is idle
+# when tracing is switched.
 work
 sleep 0.2
 echo 1 > $t/tracing_on
@@ -66,7 +66,8 @@ for c in $t/per_cpu/cpu*; do
 		echo "stat ${c##*/} $key $value $rest"
 	done < $c/stats
 done > $out
-busybox awk '/^#/ { next } { c[$(NF-1) " " $NF]++ } END { for (k in c) print "hit", c[k], k }' $t/trace > /tmp/hits
+busybox awk '/^#/ { next } { c[$(NF-1) " " $NF]++ } END { for (k in c) print "hit", c[k], k }' \
+	$t/trace > /tmp/hits
 cat /tmp/hits > $out
 sed 's/^/traceable /' $t/available_filter_functions > $out
 echo "end" > $out
@@ -109,7 +110,8 @@ END {
 		if (guest[at] == ours[at])
 			equal++
 		else
-			printf "%s: ftrace %d, bootprof %d, by the tracer itself %d\n", name[at], guest[at], ours[at], own[at]
+			printf "%s: ftrace %d, bootprof %d, by the tracer itself %d\n", name[at], guest[at],
+				ours[at], own[at]
 	}
 	for (at in ours) {
 		if (!fentry[at] || !(name[at] in traceable))
@@ -128,7 +130,8 @@ build_tool()
 {
 	local lib=${BOOTPROF_LIB:-$(dirname "$(readlink -f "$BOOTPROF")")/libbootprof.a}
 
-	(cd "$BOOTPROF_TOP" && "${CC:-gcc}" -std=gnu11 -O2 -g -Wall -Wextra -Werror -I. -o "$T/$1" "tests/truth/$1.c" "$lib" \
+	(cd "$BOOTPROF_TOP" && "${CC:-gcc}" -std=gnu11 -O2 -g -Wall -Wextra -Werror -I. -o "$T/$1" \
+		"tests/truth/$1.c" "$lib" \
 		$(pkg-config --cflags --libs libelf libdw libzstd liblzma liblz4 zlib) -lm -pthread)
 }
 
@@ -138,22 +141,25 @@ window()
 	local name=$1 vcpus=$2 compared equal calls tracer entries
 
 	rm -f "$T"/ft.bp* "$T/guest"
-	ok "$name: record" within 400 "$BOOTPROF" record -q -o "$T/ft.bp" --no-user -- "$qemu" -M pc -m 640 -smp "$vcpus" \
-		-kernel "$kernel" -initrd "$T/initrd" -append 'console=ttyS0 nokaslr panic=-1' -display none -monitor none \
-		-serial "file:$T/console" -serial "file:$T/guest.raw" -nic none -no-reboot || return
+	ok "$name: record" within 400 "$BOOTPROF" record -q -o "$T/ft.bp" --no-user -- "$qemu" -M pc -m 640 \
+		-smp "$vcpus" -kernel "$kernel" -initrd "$T/initrd" -append 'console=ttyS0 nokaslr panic=-1' \
+		-display none -monitor none -serial "file:$T/console" -serial "file:$T/guest.raw" \
+		-nic none -no-reboot || return
 	tr -d '\r' < "$T/guest.raw" > "$T/guest"
 	like "$name: the guest came to its end" '^end$' "$T/guest" || return
 	is "$name: ftrace lost nothing" \
 		"$(awk '$1 == "stat" && /overrun|dropped/ && $NF != 0' "$T/guest")" '' || return
 	ok "$name: bootprof's entries in the window" within 300 "$T/window_counts" "$T/ft.bp" "$kernel" \
-		ring_buffer_record_on,ring_buffer_record_enable ring_buffer_record_off function_trace_call || return
+		ring_buffer_record_on,ring_buffer_record_enable ring_buffer_record_off \
+		function_trace_call || return
 	cp "$T/out" "$T/ours"
 	note "$(sed -n 1p "$T/ours")"
 	awk -f "$T/compare.awk" "$T/guest" "$T/ours" > "$T/result"
 	read -r _ compared _ equal _ calls _ tracer < <(tail -n 1 "$T/result")
 	entries=$(awk '$1 == "stat" && $3 == "entries:" { n += $4 } END { print n }' "$T/guest")
 	note "$name: $compared functions compared, $equal equal, $((compared - equal)) differ;" \
-		"$calls calls in the guest's trace, $tracer entries of traceable functions by the tracer itself"
+		"$calls calls in the guest's trace," \
+		"$tracer entries of traceable functions by the tracer itself"
 	is "$name: every entry in the guest's buffer was counted" "$calls" "$entries"
 	between "$name: enough was called" "$calls" 50000 100000000
 	between "$name: enough functions" "$compared" 500 100000

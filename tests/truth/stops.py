@@ -11,12 +11,13 @@ Run by gdb itself: gdb -nx -batch -x tests/truth/stops.py VMLINUX, with these va
     STOPS_MS        longest time between two stops
     STOPS_OUT       one JSON object a line
 
-Where a stop lies in the recording is known exactly: while the guest stands still, the plugin's count of executed
-instructions of each vCPU is read out of QEMU's memory. That number is only the page number, the stack comes from gdb.
+Where a stop lies in the recording is known exactly: while the guest stands still, the plugin's count of
+executed instructions of each vCPU is read out of QEMU's memory. That number is only the page number, the
+stack comes from gdb.
 
-gdb unwinds C functions with their DWARF call frame information. Assembly has none, nor is there any for the moment
-when C code calls a handler on the interrupt stack: there the kernel's own unwinding data (ORC, sections .orc_unwind and
-.orc_unwind_ip of the vmlinux) is made known to gdb by an unwinder.
+gdb unwinds C functions with their DWARF call frame information. Assembly has none, nor is there any for the
+moment when C code calls a handler on the interrupt stack: there the kernel's own unwinding data (ORC,
+sections .orc_unwind and .orc_unwind_ip of the vmlinux) is made known to gdb by an unwinder.
 """
 import bisect
 import json
@@ -27,7 +28,6 @@ import socket
 import struct
 import subprocess
 import threading
-import time
 
 import gdb
 from gdb.unwinder import Unwinder
@@ -71,7 +71,7 @@ class Orc:
         rows = sorted(zip(ips, struct.iter_unpack('<hhH', data['.orc_unwind'][1])))
         self.ips = [r[0] for r in rows]
         self.rows = [r[1] for r in rows]
-        # Until Linux 6.3 `type` has two bits and 0 is a call, then three bits and 2 is a call. Most rows are calls.
+        # Until Linux 6.3 `type` has two bits and 0 is a call, then three bits and 2. Most rows are calls.
         kinds = [r[2] >> 8 & 7 for r in self.rows]
         self.kinds = ({2: 'call', 3: 'regs', 4: 'iret'} if kinds.count(2) > len(kinds) // 2 else
                       {0: 'call', 1: 'regs', 2: 'iret'})
@@ -93,7 +93,7 @@ def is_kernel(pc):
 
 
 def home(pc):
-    """The address itself; for code in .altinstr_aux, which stands for code inside a function, where it jumps back to"""
+    """The address itself; for code in .altinstr_aux, a part of some function, where it jumps back to"""
     if section(pc) != '.altinstr_aux':
         return pc
     for insn in gdb.selected_inferior().architecture().disassemble(pc, count=4):
@@ -132,7 +132,8 @@ class OrcUnwinder(Unwinder):
     """For assembly, and for calls on another stack; everything else is left to gdb."""
 
     # struct pt_regs, in this order
-    REGS = ('r15', 'r14', 'r13', 'r12', 'rbp', 'rbx', 'r11', 'r10', 'r9', 'r8', 'rax', 'rcx', 'rdx', 'rsi', 'rdi')
+    REGS = ('r15', 'r14', 'r13', 'r12', 'rbp', 'rbx', 'r11', 'r10', 'r9', 'r8', 'rax', 'rcx', 'rdx', 'rsi',
+            'rdi')
     KEPT = ('rbx', 'r12', 'r13', 'r14', 'r15')
 
     def __init__(self, orc):
@@ -215,7 +216,10 @@ def is_c(pc):
 
 
 def frames():
-    """The stack of the selected thread, innermost first: [pc, start of the function, name, how, the call in front of it where that matters]"""
+    """The stack of the selected thread, innermost first, and why it ends
+
+    Each frame: [pc, start of the function, name, how, the call in front of pc where that matters]
+    """
     out = []
     exact_pcs.clear()
     interrupted.clear()
@@ -235,7 +239,7 @@ def frames():
             if how == 'call' and symbol(pc)[0] == pc and symbol(pc)[1] in NEW_TASK:
                 start, name = symbol(pc)
                 how = 'pushed'
-            # What was called matters where the innermost function, or one that was interrupted, may have been jumped to.
+            # What was called: it matters where a function that has just begun may have been jumped to.
             matters = how == 'interrupted' or (out and out[-1][3] != 'call')
             out.append([pc, start, name, how, call_before(pc, start) if matters else ''])
         try:
@@ -250,7 +254,7 @@ def frames():
 
 
 def call_before(pc, start):
-    """The instruction in front of the program counter if it is a call, else ''. Decoded from the function's start."""
+    """The instruction in front of pc if it is a call, else ''. Decoded from the function's start."""
     if pc == start or pc - start > 65536:
         return ''
     last = gdb.selected_inferior().architecture().disassemble(start, pc - 1)[-1]
@@ -263,14 +267,16 @@ class Counters:
 
     def __init__(self, pid, plugin):
         ask = ['&vcpus', 'sizeof(vcpus[0])', '&((struct vcpu *)0)->insns_ptr']
-        lines = subprocess.run(['gdb', '-nx', '-batch', plugin] + [x for a in ask for x in ('-ex', 'output/d (long)' + a,
-                               '-ex', 'echo \\n')], capture_output=True, text=True, check=True).stdout.split()
+        command = ['gdb', '-nx', '-batch', plugin]
+        for expression in ask:
+            command += ['-ex', 'output/d (long)' + expression, '-ex', 'echo \\n']
+        lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
         self.vcpus, self.stride, self.ptr = (int(x) for x in lines)
         self.mem = open('/proc/%d/mem' % pid, 'rb', buffering=0)
         with open('/proc/%d/maps' % pid, encoding='utf-8') as f:
             for line in f:
                 fields = line.split()
-                if len(fields) > 5 and fields[5].endswith(os.path.basename(plugin)) and int(fields[2], 16) == 0:
+                if fields[5:] and fields[5].endswith(os.path.basename(plugin)) and int(fields[2], 16) == 0:
                     self.vcpus += int(fields[0].split('-')[0], 16)
                     break
             else:
@@ -298,9 +304,9 @@ def main():
     longest = float(env['STOPS_MS'])
     dice = random.Random(int(env['STOPS_SEED']))
     vmlinux = gdb.current_progspace().filename
-    for line in ('set pagination off', 'set confirm off', 'set height 0', 'set width 0', 'set backtrace limit 250',
-                 'set backtrace past-main on', 'set tcp connect-timeout 30', 'set remotetimeout 60',
-                 'set print demangle off', 'set demangle-style none'):
+    for line in ('set pagination off', 'set confirm off', 'set height 0', 'set width 0',
+                 'set backtrace limit 250', 'set backtrace past-main on', 'set tcp connect-timeout 30',
+                 'set remotetimeout 60', 'set print demangle off', 'set demangle-style none'):
         gdb.execute(line)
     gdb.unwinder.register_unwinder(None, OrcUnwinder(Orc(vmlinux)), True)
     gdb.execute('target remote ' + env['STOPS_SOCKET'])
@@ -334,7 +340,7 @@ def main():
                 if not stack:
                     continue
                 done += 1
-                out.write(json.dumps({'stop': done, 'vcpu': vcpu, 'insns': counters.read(vcpu), 'time': time.monotonic(),
+                out.write(json.dumps({'stop': done, 'vcpu': vcpu, 'insns': counters.read(vcpu),
                                       'why': why, 'frames': stack}) + '\n')
             out.flush()
 
