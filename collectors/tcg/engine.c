@@ -9,6 +9,8 @@
 
 /* Event times are kept in units of 2^4 ns: finer than the cost of taking them. */
 #define TICK_SHIFT 4
+/* Most time that one event takes. */
+#define DT_MAX ((UINT32_MAX - 64) >> TICK_SHIFT << TICK_SHIFT)
 
 /* Two stack pointers this close (bytes) are on the same stack: THREAD_SIZE of x86-64. */
 #define KERNEL_STACK_BYTES 0x4000
@@ -442,8 +444,8 @@ static inline BP_MUST_CHECK struct bp_err *emit(struct bp_engine *e, struct vsta
 	v->ctx->cpu_insns += di;
 	v->ev_ns = v->now_ns;
 	v->ev_insns = v->insns;
-	while (dt > UINT32_MAX - 64 || di > UINT32_MAX) {
-		uint32_t t = dt > UINT32_MAX - 64 ? (UINT32_MAX - 64) >> TICK_SHIFT << TICK_SHIFT : (uint32_t)dt;
+	while (dt > DT_MAX || di > UINT32_MAX) {
+		uint32_t t = dt > DT_MAX ? DT_MAX : (uint32_t)dt;
 		uint32_t n = di > UINT32_MAX ? UINT32_MAX : (uint32_t)di;
 
 		if (e->n_events + 8 > e->block_events) {
@@ -956,9 +958,14 @@ static bool try_fold(struct bp_engine *e, struct vstate *v)
 	uint64_t total = c->cpu_ns + (v->now_ns - v->ev_ns) - f->cpu_ns;
 	uint64_t insns = c->cpu_insns + (v->insns - v->ev_insns) - f->insns;
 	struct fold_row *row = &e->folds[f->func];
+	const struct bp_event *last;
 
 	if (total >= e->fold_below_ns || f->flags || f->kind == BP_EV_IRQ || f->ev_seq != e->ev_seq ||
-	    e->run_v != v || e->run_ctx != c || !e->n_events || e->events[e->n_events - 1].dt != f->wall_ns - f->prev_ns)
+	    e->run_v != v || e->run_ctx != c || !e->n_events)
+		return false;
+	/* Its time took more than one event. */
+	last = &e->events[e->n_events - 1];
+	if (last->dt != v->ev_ns - f->prev_ns || last->di != v->ev_insns - f->prev_insns)
 		return false;
 	count_call(e, f->func, total);
 	row->self_ns += (int64_t)(total - f->child_ns);
@@ -1000,9 +1007,12 @@ static BP_MUST_CHECK struct bp_err *pop_to(struct bp_engine *e, struct vstate *v
 
 	if (c->n <= depth)
 		return NULL;
+	/* Time for which one event is not enough may need another block, which shows the stack as it still is. */
 	if (e->full)
 		pass_time(e, v);
-	else
+	else if (v->now_ns - v->ev_ns > DT_MAX || v->insns - v->ev_insns > UINT32_MAX)
+		err = emit(e, v, BP_EV_TICK, 0);
+	if (!err && !e->full)
 		err = prepare(e, v);
 	if (err)
 		return err;
@@ -1448,7 +1458,8 @@ static BP_MUST_CHECK struct bp_err *on_exec(struct bp_engine *e, struct vstate *
 	end_frames(e, c, 0, c->n_user);
 	for (uint32_t i = c->n_user; i < c->n; i++)
 		settle(e, c, i);
-	memmove(c->frames, c->frames + c->n_user, n * sizeof(*c->frames));
+	if (n)
+		memmove(c->frames, c->frames + c->n_user, n * sizeof(*c->frames));
 	c->n = n;
 	c->n_user = 0;
 	for (uint32_t i = 0; i < n; i++) {
