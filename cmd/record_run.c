@@ -778,8 +778,10 @@ static void summary(const struct recorder *r, const char *how, int qemu_status)
 	bp_units_count(insns, s->insns);
 	bp_units_count(calls, s->calls);
 	bp_units_bytes(bytes, bp_trace_writer_bytes(r->writer));
-	bp_strbuf_addf(&sb, "bootprof: %s: %s instructions, %s calls in %.3f s, %s (%.1f bytes a call); ended by %s",
-		       r->opts->output, insns, calls, (double)(s->ready ? s->ready_ns : s->now_ns) / 1e9, bytes,
+	bp_strbuf_adds(&sb, "bootprof: ");
+	bp_strbuf_add_term(&sb, r->opts->output, strlen(r->opts->output));
+	bp_strbuf_addf(&sb, ": %s instructions, %s calls in %.3f s, %s (%.1f bytes a call); ended by %s", insns, calls,
+		       (double)(s->ready ? s->ready_ns : s->now_ns) / 1e9, bytes,
 		       s->calls ? (double)bp_trace_writer_bytes(r->writer) / (double)s->calls : 0.0, how);
 	if (s->ready) {
 		bp_strbuf_adds(&sb, " (");
