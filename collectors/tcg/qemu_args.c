@@ -5,6 +5,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define DEFAULT_RAM_BYTES (128ull << 20)
+#define MAX_CPUS 4096
+
 /* The value of key=value in a comma-separated option, or NULL; *len gets its length. */
 static const char *sub_option(const char *s, const char *key, size_t *len)
 {
@@ -22,26 +25,66 @@ static const char *sub_option(const char *s, const char *key, size_t *len)
 	return NULL;
 }
 
-/* "512", "512M", "2G", "size=1G,slots=2": MiB is the default unit. */
+/* "512", "512M", "1.5G", "size=1G,slots=2": MiB is the default unit. */
 static uint64_t parse_ram(const char *s)
 {
 	size_t len;
 	const char *size = sub_option(s, "size", &len);
+	double unit = 1024.0 * 1024, n;
 	char *end;
-	uint64_t n = strtoull(size ? size : s, &end, 10);
 
+	if (!size && strchr(s, '=') && !(strcspn(s, ",") < strcspn(s, "=")))
+		return DEFAULT_RAM_BYTES;
+	/* Takes 0x200, too. */
+	n = strtod(size ? size : s, &end);
 	switch (*end) {
 	case 'k': case 'K':
-		return n << 10;
+		unit = 1024;
+		break;
 	case 'g': case 'G':
-		return n << 30;
+		unit = 1024.0 * 1024 * 1024;
+		break;
 	case 't': case 'T':
-		return n << 40;
+		unit = 1024.0 * 1024 * 1024 * 1024;
+		break;
 	case 'b': case 'B':
-		return n;
+		unit = 1;
+		break;
 	default:
-		return n << 20;
+		break;
 	}
+	n *= unit;
+	return n >= 1 && n < 0x1p60 ? (uint64_t)n : DEFAULT_RAM_BYTES;
+}
+
+/* "4", "cpus=4,maxcpus=8", "sockets=2,cores=2": what is left out is 1, or as many as there may be. */
+static unsigned parse_smp(const char *s)
+{
+	static const char *const parts[] = { "drawers", "books", "sockets", "dies", "clusters", "modules", "cores", "threads" };
+	unsigned long n = 1;
+	bool seen = false;
+	const char *sub;
+	size_t len;
+
+	sub = sub_option(s, "cpus", &len);
+	if (sub || strcspn(s, ",") < strcspn(s, "=") || !strchr(s, '=')) {
+		n = strtoul(sub ? sub : s, NULL, 0);
+		return n > 0 && n < MAX_CPUS ? (unsigned)n : 1;
+	}
+	for (size_t i = 0; i < sizeof(parts) / sizeof(parts[0]); i++) {
+		unsigned long k;
+
+		sub = sub_option(s, parts[i], &len);
+		k = sub ? strtoul(sub, NULL, 0) : 1;
+		if (!k || k >= MAX_CPUS || n * k >= MAX_CPUS)
+			return 1;
+		n *= k;
+		seen |= sub != NULL;
+	}
+	sub = sub_option(s, "maxcpus", &len);
+	if (!seen && sub)
+		n = strtoul(sub, NULL, 0);
+	return n > 0 && n < MAX_CPUS ? (unsigned)n : 1;
 }
 
 static void set_accel(struct bp_qemu_args *a, const char *s, size_t len)
@@ -59,7 +102,7 @@ void bp_qemu_args_parse(char *const *argv, struct bp_qemu_args *a)
 	bool accel_seen = false;
 
 	memset(a, 0, sizeof(*a));
-	a->ram_bytes = 128u << 20;
+	a->ram_bytes = DEFAULT_RAM_BYTES;
 	a->smp = 1;
 	snprintf(a->accel, sizeof(a->accel), "tcg");
 	for (int i = 1; argv[0] && argv[i]; i++) {
@@ -88,10 +131,7 @@ void bp_qemu_args_parse(char *const *argv, struct bp_qemu_args *a)
 		} else if (!strcmp(opt, "m")) {
 			a->ram_bytes = parse_ram(val);
 		} else if (!strcmp(opt, "smp")) {
-			sub = sub_option(val, "cpus", &len);
-			a->smp = (unsigned)strtoul(sub ? sub : val, NULL, 10);
-			if (!a->smp)
-				a->smp = 1;
+			a->smp = parse_smp(val);
 		} else if (!strcmp(opt, "accel")) {
 			sub = sub_option(val, "accel", &len);
 			/* Several -accel options are tried in their order. */
@@ -112,7 +152,13 @@ void bp_qemu_args_parse(char *const *argv, struct bp_qemu_args *a)
 		} else if (!strcmp(opt, "seed")) {
 			a->has_seed = true;
 		} else if (!strcmp(opt, "device")) {
-			if (!strncmp(val, "isa-debug-exit", 14)) {
+			const char *driver = sub_option(val, "driver", &len);
+
+			if (!driver) {
+				driver = val;
+				len = strcspn(val, ",");
+			}
+			if (len == strlen("isa-debug-exit") && !memcmp(driver, "isa-debug-exit", len)) {
 				sub = sub_option(val, "iobase", &len);
 				a->debug_exit_port = sub ? (unsigned)strtoul(sub, NULL, 0) : 0x501;
 			}
