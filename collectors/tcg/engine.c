@@ -32,7 +32,8 @@
 /* Memory that mappings of user space may take, all tasks together. */
 #define MAX_MAP_BYTES (256u << 20)
 /* A clock that jumps further than this from one record to the next is no clock. */
-#define MAX_JUMP (1ull << 44)
+#define MAX_JUMP_TICKS (1ull << 52)
+#define MAX_JUMP_INSNS (1ull << 46)
 
 /* --max-size: what one function takes in a chunk of folded totals, and the pause between two such chunks. */
 #define FOLD_ROW_BYTES 20
@@ -152,7 +153,7 @@ struct fold_row {
 	int64_t self_ns, self_insns;
 };
 
-#define HASH_BITS 12
+#define HASH_BITS 14
 #define HASH_SIZE (1u << HASH_BITS)
 
 
@@ -867,10 +868,17 @@ static struct mm *mm_get(struct bp_engine *e, uint64_t addr)
 	return mm;
 }
 
-static void mm_clear(struct mm *mm)
+static size_t map_cost(const char *path)
 {
-	for (size_t i = 0; i < mm->n_maps; i++)
+	return sizeof(struct map) + strlen(path) + 1;
+}
+
+static void mm_clear(struct bp_engine *e, struct mm *mm)
+{
+	for (size_t i = 0; i < mm->n_maps; i++) {
+		e->map_bytes -= map_cost(mm->maps[i].path);
 		free(mm->maps[i].path);
+	}
 	free(mm->maps);
 	free(mm->pcs);
 	mm->maps = NULL;
@@ -878,14 +886,15 @@ static void mm_clear(struct mm *mm)
 	mm->n_maps = mm->cap_maps = mm->n_pcs = mm->cap_pcs = 0;
 }
 
-static BP_MUST_CHECK struct bp_err *mm_add(struct mm *mm, uint64_t start, uint64_t end, uint64_t pgoff,
-					   const char *path)
+static BP_MUST_CHECK struct bp_err *mm_add(struct bp_engine *e, struct mm *mm, uint64_t start, uint64_t end,
+					   uint64_t pgoff, const char *path)
 {
 	enum { MAX_MAPS = 65536 };
 	struct bp_err *err;
 	char *copy;
 
-	if (mm->n_maps >= MAX_MAPS)
+	/* A fork copies them all, so their sum is what must be bounded. */
+	if (mm->n_maps >= MAX_MAPS || e->map_bytes + map_cost(path) > MAX_MAP_BYTES)
 		return NULL;
 	err = grow((void **)&mm->maps, &mm->cap_maps, mm->n_maps + 1, sizeof(*mm->maps));
 	if (err)
@@ -893,6 +902,7 @@ static BP_MUST_CHECK struct bp_err *mm_add(struct mm *mm, uint64_t start, uint64
 	copy = strdup(path);
 	if (!copy)
 		return bp_err_nomem();
+	e->map_bytes += map_cost(path);
 	mm->maps[mm->n_maps++] = (struct map){ .start = start, .end = end, .pgoff = pgoff, .path = copy };
 	/* What was known about addresses may be wrong now. */
 	free(mm->pcs);
@@ -1477,7 +1487,7 @@ static BP_MUST_CHECK struct bp_err *on_exec(struct bp_engine *e, struct vstate *
 	e->run_ctx = NULL;
 	c->mm = mm_get(e, mm);
 	if (c->mm)
-		mm_clear(c->mm);
+		mm_clear(e, c->mm);
 	memcpy(c->comm_before, c->comm, sizeof(c->comm_before));
 	/* TASK_COMM_LEN is 16 with the NUL. */
 	snprintf(c->comm, sizeof(c->comm), "%.15s", base ? base + 1 : path);
@@ -1519,9 +1529,9 @@ static BP_MUST_CHECK struct bp_err *on_fork(struct bp_engine *e, struct vstate *
 	to = mm_get(e, f->mm);
 	c->mm = to;
 	if (to && from && to != from) {
-		mm_clear(to);
+		mm_clear(e, to);
 		for (size_t i = 0; !err && i < from->n_maps; i++)
-			err = mm_add(to, from->maps[i].start, from->maps[i].end, from->maps[i].pgoff, from->maps[i].path);
+			err = mm_add(e, to, from->maps[i].start, from->maps[i].end, from->maps[i].pgoff, from->maps[i].path);
 	}
 	if (!err)
 		err = task_fact(e, v, c);
@@ -1716,8 +1726,8 @@ static BP_MUST_CHECK struct bp_err *on_ctl(struct bp_engine *e, struct vstate *v
 		if (n != 1)
 			break;
 		payload(e, vcpu, pos, pair, sizeof(pair));
-		if ((pair[0] > v->ticks << BP_TICK_SHIFT && pair[0] - (v->ticks << BP_TICK_SHIFT) > MAX_JUMP) ||
-		    (pair[1] > v->insns && pair[1] - v->insns > MAX_JUMP))
+		if ((pair[0] > v->ticks << BP_TICK_SHIFT && pair[0] - (v->ticks << BP_TICK_SHIFT) > MAX_JUMP_TICKS) ||
+		    (pair[1] > v->insns && pair[1] - v->insns > MAX_JUMP_INSNS))
 			break;
 		if (pair[0] >> BP_TICK_SHIFT > v->ticks)
 			v->ticks = pair[0] >> BP_TICK_SHIFT;
@@ -1788,7 +1798,7 @@ static BP_MUST_CHECK struct bp_err *on_ctl(struct bp_engine *e, struct vstate *v
 		memcpy(&u.map, text, sizeof(u.map));
 		mm = mm_get(e, u.map.mm);
 		if (mm)
-			err = mm_add(mm, u.map.start, u.map.end, u.map.pgoff, text + sizeof(u.map));
+			err = mm_add(e, mm, u.map.start, u.map.end, u.map.pgoff, text + sizeof(u.map));
 		if (!err)
 			err = fact(e, v, BP_FACT_MAP, text + sizeof(u.map), "", u.map.start, u.map.end, u.map.pgoff, v->ctx->id);
 		return err;
@@ -2124,7 +2134,7 @@ void bp_engine_destroy(struct bp_engine *e)
 	for (unsigned i = 0; i < HASH_SIZE; i++) {
 		for (struct mm *m = e->mms[i], *next; m; m = next) {
 			next = m->next;
-			mm_clear(m);
+			mm_clear(e, m);
 			free(m);
 		}
 		for (struct named *n = e->named[i], *next; n; n = next) {

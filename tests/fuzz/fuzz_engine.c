@@ -188,6 +188,9 @@ static bool feed(struct rig *r, const uint8_t *data, size_t size, uint64_t max_b
 		uint8_t b = byte(&in), step = byte(&in);
 		unsigned v = (b >> 6) % vcpus;
 
+		/* Jumps of hours, but not for ever: each takes many events. */
+		if (r->now > 1ull << 45)
+			step &= 0x7f;
 		r->now += step < 0xf0 ? (step & 15) * 16u : (uint64_t)byte(&in) << (step & 15) << 20;
 		r->insns[v] += step < 0xf0 ? step >> 4 : (uint64_t)byte(&in) << ((step & 15) * 2);
 		switch (b & 15) {

@@ -947,6 +947,37 @@ static void test_too_deep(void **state)
 	done();
 }
 
+/* A guest that runs code in more places than are told apart: the rest shares one row. */
+static void test_too_many_functions(void **state)
+{
+	enum { PLACES = (1 << 20) + 1000 };
+	size_t n;
+
+	(void)state;
+	start(1);
+	entry(0, 0, SP);
+	switch_to(0, 0, 1, "jit", 1, 0xffff888001000000ull);
+	for (unsigned i = 0; i < PLACES; i++) {
+		rig.sites[100 + i] = (struct bp_site){ .pc = 0x200000000ull + i * 4096ull, .flags = BP_SITE_ENTRY, .n_insns = 4 };
+		step(0);
+		rig_rec(&rig, 0, BP_CTL_N + 100 + i, SP_USER + i * 8, true);
+		if (i % 100000 == 0)
+			drain();
+	}
+	rig.shm->n_sites = 100 + PLACES;
+	entry(0, 1, SP2);
+	entry(0, 2, SP2 - 32);
+	drain();
+	ok(rig_end(&rig, false));
+	ok(bp_trace_open(rig.path, &trace));
+	assert_string_equal(rig_read(&reader, trace, NULL, NULL), "");
+	bp_trace_funcs(trace, &n);
+	assert_int_equal(n, (1 << 20) + 2);
+	assert_true(calls_of("[too many functions]") >= 1000);
+	done();
+	rig.shm->n_sites = 0;
+}
+
 /* ---- --max-size ---- */
 
 #define STORM_TASKS 6
@@ -1195,6 +1226,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_until_exec, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_nonsense, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_too_deep, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_too_many_functions, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_fold_totals, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_fold_killed, setup, teardown),
 	};
