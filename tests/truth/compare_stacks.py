@@ -21,13 +21,16 @@ Rules, all decided by program counters, instructions and names:
   entered.)
 - registers saved: what saves the registers hides its caller, the handler, from gdb as soon as they are
   saved.
+- handler's end: handlers end by a jump to common code, whose inner labels count as functions for bootprof;
+  gdb takes it for the handler.
 - new task: the stack of a new task is made up so that its first switch returns to the first instruction of
   ret_from_fork. That has not been entered, and neither has __switch_to_asm on this stack.
 - cold: NAME.cold is a part of NAME.
-- put_user: __put_user_4 runs on into __put_user_nocheck_4, which others call by that name; where both
-  symbols cover an address, gdb names the one that begins first.
-- boot: secondary_startup_64 is entered at its physical address, before the kernel's own mapping is used:
-  for bootprof it is boot code, and not on the kernel's stack. It is left out at the outermost end.
+- Two symbols cover an address: __put_user_4 runs on into __put_user_nocheck_4, which others call by that
+  name, and entry_SYSCALL_64 ends in syscall_return_via_sysret; gdb names only the one that begins first.
+- boot: secondary_startup_64 (common_startup_64 inside it) is entered at its physical address, before the
+  kernel's own mapping is used: for bootprof it is boot code, and not on the kernel's stack. It is left out at
+  the outermost end.
 """
 import collections
 import json
@@ -36,11 +39,14 @@ import sys
 
 THUNKS = re.compile(r'(__x86_return_thunk|__x86_indirect_|__fentry__|srso_|retbleed_|its_return_thunk|__pfx_|'
                     r'zen_untrain|native_irq_return_iret|irq_entries_start|spurious_entries_start|'
-                    r'error_entry|paranoid_entry|xen_error_entry)')
-STUBS = ('irq_entries_start', 'spurious_entries_start')
+                    r'early_idt_handler_array|error_entry|paranoid_entry|xen_error_entry)')
+STUBS = ('irq_entries_start', 'spurious_entries_start', 'early_idt_handler_array')
+BOOT = re.compile(r'(secondary|common)_startup_64')
 SAVES_REGISTERS = ('error_entry', 'paranoid_entry', 'xen_error_entry')
 INTERRUPT = re.compile(r'(asm_sysvec_|asm_common_interrupt|asm_spurious_interrupt|irq_entries_start|'
                        r'spurious_entries_start)')
+EXITS = re.compile(r'(error_return|common_interrupt_return|swapgs_restore_regs_and_return_to_usermode|'
+                   r'restore_regs_and_return_to_kernel|paranoid_exit)')
 
 # What gdb's frame is compared with: a function, one that only bootprof still has, or may have, or a
 # handler of interrupts.
@@ -70,18 +76,23 @@ def expected(frames):
 
     handler = ''
     for i, (pc, start, name, how, call) in enumerate(frames):
-        older = frames[i + 1] if len(frames) > i + 1 else (0, 0, '', '', '')
+        following = frames[i + 1][3] if len(frames) > i + 1 else ''
+        older = next((f for f in frames[i + 1:] if not f[2].startswith('__x86_')), (0, 0, '', '', ''))
         interrupted = how == 'interrupted' and INTERRUPT.match(handler)
         handler = name
         if THUNKS.match(name):
             rule('thunk')
-            if name in SAVES_REGISTERS and older[3] == 'interrupted':
+            if name in SAVES_REGISTERS and following == 'interrupted':
                 rule('registers saved', (HANDLER, None, name))
+                handler = 'asm_sysvec_'
             elif how != 'call' and 'return_thunk' in name and '__fentry__' not in older[4]:
                 rule('returned', (OURS, None, name))
             elif how != 'call' and 'indirect_thunk' in name and 'indirect_thunk' not in older[4]:
                 rule('jumped', (OURS, None, name))
-        elif how == 'pushed' or (name == '__switch_to_asm' and older[3] == 'pushed'):
+        elif EXITS.match(name) and following == 'interrupted':
+            rule("handler's end", (MAYBE, None, name), (HANDLER, None, name))
+            handler = 'asm_sysvec_'
+        elif how == 'pushed' or (name == '__switch_to_asm' and following == 'pushed'):
             rule('new task')
         elif interrupted and pc == start:
             rule('not entered')
@@ -90,11 +101,13 @@ def expected(frames):
         else:
             if interrupted and call:
                 rule('returned', (MAYBE, None, name))
+            if name == 'entry_SYSCALL_64':
+                out.append((MAYBE, None, name))
             if name != base(name):
                 rule('cold', (FUNCTION, None, base(name)))
             else:
                 out.append((FUNCTION, start, name))
-    if out and out[-1][2].startswith('secondary_startup_64'):
+    if out and BOOT.match(out[-1][2]):
         rule('boot')
         out.pop()
     return out, rules
@@ -128,7 +141,7 @@ def moments(path):
         for line in f:
             stop = json.loads(line)
             pc, _, name, _, _ = stop['frames'][0]
-            print(stop['stop'], stop['vcpu'], stop['insns'], pc, int(name in STUBS))
+            print(stop['stop'], stop['vcpu'], stop['insns'], pc, int(name in STUBS), stop['stub'])
 
 
 def main():
@@ -147,7 +160,7 @@ def main():
             stop = json.loads(line)
             theirs, rules = expected(stop['frames'])
             ours = stacks.get(stop['stop'], [])
-            if ours and ours[-1][1].startswith('secondary_startup_64'):
+            if ours and BOOT.match(ours[-1][1]):
                 ours.pop()
             total += 1
             compared += len(theirs)

@@ -4,18 +4,19 @@
  *
  *   stacks_at RECORDING < STOPS
  *
- * STOPS: lines "NUMBER VCPU INSTRUCTIONS PC STUB": the vCPU had executed so many instructions, and the block
- * of code at PC was going to be the next one; STUB is 1 when that is the stub in which the interrupts of a
- * vector begin, else 0. In order of INSTRUCTIONS for each vCPU. Output, in any order: a line "NUMBER
- * ADDRESS:NAME ..." with the functions on the stack of the task that was running, innermost first.
+ * STOPS: lines "NUMBER VCPU INSTRUCTIONS PC STUB INSNS": the vCPU had executed so many instructions, and the
+ * block of code at PC was going to be the next one; STUB is 1 when that is the stub in which the interrupts
+ * of a vector begin, else 0; such stubs have INSNS instructions. In order of INSTRUCTIONS for each vCPU.
+ * Output, in any order: a line "NUMBER ADDRESS:NAME ..." with the functions on the stack of the task that was
+ * running, innermost first.
  *
  * Only frames that a machine stack has: a function that left by a tail call is not there any more. No user
  * space, no pseudo functions.
  *
  * bootprof learns of an entry or return when the block there begins, the debugger sees it as soon as the
  * instruction pointer is there: what the block at PC itself reported belongs to the stack. When an interrupt
- * was taken first, that report comes after the interrupt's return. (Device interrupts begin in a stub of two
- * instructions for each vector, which is no function.)
+ * was taken first, that report comes after the interrupt's return. (Device interrupts begin in a stub
+ * for each vector, which is no function.)
  */
 #include <inttypes.h>
 #include <stdio.h>
@@ -42,7 +43,7 @@ static void *must(void *p)
 
 struct stop {
 	uint64_t number, insns, pc;
-	uint32_t vcpu, stub;
+	uint32_t vcpu, stub, stub_insns;
 	bool done, waits; /* waits: for the stack of @task to be @depth deep again */
 	uint32_t task, depth;
 	uint64_t after; /* instructions at which it was that deep again; 0: not yet */
@@ -139,13 +140,11 @@ static void answer_waiting(struct state *s, uint32_t vcpu, uint64_t insns)
 	}
 }
 
-#define STUB_INSNS 2
-
 /* Was the interrupt that reports itself at @insns taken when @at instructions had been executed? */
-static bool taken_at(const struct bp_func *f, uint64_t insns, uint64_t at)
+static bool taken_at(const struct bp_func *f, uint64_t insns, uint64_t at, uint32_t stub_insns)
 {
 	if (!strcmp(f->name, "asm_common_interrupt") || !strcmp(f->name, "asm_spurious_interrupt"))
-		return insns == at + STUB_INSNS;
+		return insns == at + stub_insns;
 	return insns == at;
 }
 
@@ -155,8 +154,8 @@ static void interrupt(struct state *s, uint32_t vcpu, uint32_t task, const struc
 	struct stop *stop;
 
 	/* A halted vCPU may have been stopped several times at the same moment. */
-	while ((stop = next_stop(s, vcpu)) && !stop->stub && taken_at(f, insns, stop->insns) &&
-	       f->addr != stop->pc) {
+	while ((stop = next_stop(s, vcpu)) && !stop->stub &&
+	       taken_at(f, insns, stop->insns, stop->stub_insns) && f->addr != stop->pc) {
 		stop->waits = true;
 		stop->task = task;
 		stop->depth = stack_of(s, task)->n;
@@ -164,7 +163,7 @@ static void interrupt(struct state *s, uint32_t vcpu, uint32_t task, const struc
 	for (size_t i = 0; i < s->n_stops && i <= s->next[vcpu]; i++) {
 		stop = &s->stops[i];
 		if (stop->waits && !stop->done && stop->vcpu == vcpu && stop->after &&
-		    taken_at(f, insns, stop->after))
+		    taken_at(f, insns, stop->after, stop->stub_insns))
 			stop->after = 0;
 	}
 }
@@ -207,8 +206,8 @@ static void read_stops(struct state *s)
 	struct stop stop;
 
 	memset(&stop, 0, sizeof(stop));
-	while (scanf("%" SCNu64 " %" SCNu32 " %" SCNu64 " %" SCNu64 " %" SCNu32, &stop.number, &stop.vcpu,
-		     &stop.insns, &stop.pc, &stop.stub) == 5) {
+	while (scanf("%" SCNu64 " %" SCNu32 " %" SCNu64 " %" SCNu64 " %" SCNu32 " %" SCNu32, &stop.number,
+		     &stop.vcpu, &stop.insns, &stop.pc, &stop.stub, &stop.stub_insns) == 6) {
 		if (stop.vcpu >= MAX_VCPUS)
 			die("a vCPU that cannot be");
 		if (s->n_stops == cap) {

@@ -240,7 +240,7 @@ def frames():
                 start, name = symbol(pc)
                 how = 'pushed'
             # What was called: it matters where a function that has just begun may have been jumped to.
-            matters = how == 'interrupted' or (out and out[-1][3] != 'call')
+            matters = how == 'interrupted' or (out and (out[-1][3] != 'call' or out[-1][2].startswith('__x86_')))
             out.append([pc, start, name, how, call_before(pc, start) if matters else ''])
         try:
             older = frame.older()
@@ -260,6 +260,13 @@ def call_before(pc, start):
     last = gdb.selected_inferior().architecture().disassemble(start, pc - 1)[-1]
     # A prefix may pad it: "cs call".
     return last['asm'] if last['addr'] + last['length'] == pc and re.search(r'\bcall\b', last['asm']) else ''
+
+
+def stub_insns():
+    """How many instructions the stub of an interrupt vector has: with endbr64 one more"""
+    start = int(gdb.parse_and_eval('(unsigned long)&irq_entries_start'))
+    insns = gdb.selected_inferior().architecture().disassemble(start, count=4)
+    return 1 + next(i for i, insn in enumerate(insns) if 'jmp' in insn['asm'])
 
 
 class Counters:
@@ -299,6 +306,16 @@ def monitor_says(monitor):
         pass
 
 
+def stop_guest(monitor, delay, stopped):
+    """Stop it after a while; again, when the first time came before gdb had let it run."""
+    while not stopped.wait(delay):
+        try:
+            monitor.sendall(b'{"execute":"stop"}')
+        except OSError:
+            return
+        delay = 0.05
+
+
 def main():
     env = os.environ
     longest = float(env['STOPS_MS'])
@@ -309,6 +326,8 @@ def main():
                  'set remotetimeout 60', 'set print demangle off', 'set demangle-style none'):
         gdb.execute(line)
     gdb.unwinder.register_unwinder(None, OrcUnwinder(Orc(vmlinux)), True)
+    # From the file: the guest's memory has no kernel yet.
+    stub = stub_insns()
     gdb.execute('target remote ' + env['STOPS_SOCKET'])
     with open(env['STOPS_PID'], encoding='utf-8') as f:
         counters = Counters(int(f.read()), env['STOPS_PLUGIN'])
@@ -320,16 +339,17 @@ def main():
     with open(env['STOPS_OUT'], 'w', encoding='utf-8') as out:
         while True:
             delay = dice.uniform(0.2, 1.0) * longest / 1000
-            timer = threading.Timer(delay, monitor.sendall, (b'{"execute":"stop"}',))
-            timer.start()
+            stopped = threading.Event()
+            stopper = threading.Thread(target=stop_guest, args=(monitor, delay, stopped))
+            stopper.start()
             try:
                 gdb.execute('continue', to_string=True)
             except gdb.error as e:
                 print('continue:', e)
                 break
             finally:
-                timer.cancel()
-                timer.join()
+                stopped.set()
+                stopper.join()
             monitor_says(monitor)
             threads = sorted(gdb.selected_inferior().threads(), key=lambda t: t.num)
             if not threads:
@@ -340,7 +360,7 @@ def main():
                 if not stack:
                     continue
                 done += 1
-                out.write(json.dumps({'stop': done, 'vcpu': vcpu, 'insns': counters.read(vcpu),
+                out.write(json.dumps({'stop': done, 'vcpu': vcpu, 'insns': counters.read(vcpu), 'stub': stub,
                                       'why': why, 'frames': stack}) + '\n')
             out.flush()
 
