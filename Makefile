@@ -214,7 +214,7 @@ golden: $(PROGRAM)
 check-e2e: all $(GUEST)
 	@$(RUN) programs e2e $(sort $(wildcard tests/e2e/*.sh))
 
-check-truth: all $(GUEST)
+check-truth: all $(UNIT) $(GUEST)
 	@$(RUN) programs truth $(sort $(wildcard tests/truth/*.sh))
 
 check-headers: $(O)/flags.stamp
