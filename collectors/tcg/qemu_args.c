@@ -38,16 +38,20 @@ static uint64_t parse_ram(const char *s)
 	/* Takes 0x200, too. */
 	n = strtod(size ? size : s, &end);
 	switch (*end) {
-	case 'k': case 'K':
+	case 'k':
+	case 'K':
 		unit = 1024;
 		break;
-	case 'g': case 'G':
+	case 'g':
+	case 'G':
 		unit = 1024.0 * 1024 * 1024;
 		break;
-	case 't': case 'T':
+	case 't':
+	case 'T':
 		unit = 1024.0 * 1024 * 1024 * 1024;
 		break;
-	case 'b': case 'B':
+	case 'b':
+	case 'B':
 		unit = 1;
 		break;
 	default:
@@ -60,7 +64,8 @@ static uint64_t parse_ram(const char *s)
 /* "4", "cpus=4,maxcpus=8", "sockets=2,cores=2": what is left out is 1, or as many as there may be. */
 static unsigned parse_smp(const char *s)
 {
-	static const char *const parts[] = { "drawers", "books", "sockets", "dies", "clusters", "modules", "cores", "threads" };
+	static const char *const parts[] = {"drawers",  "books",   "sockets", "dies",
+					    "clusters", "modules", "cores",   "threads"};
 	unsigned long n = 1;
 	bool seen = false;
 	const char *sub;

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * The TCG engine on any contents of the rings: the input says how many vCPUs there are, which places the plugin
- * knows, and what they send in portions. What comes out must be a recording that reads back whole, with stacks that
- * agree from block to block; with a bound on its size, and without one, the totals must be the same.
+ * The TCG engine on any contents of the rings: the input says how many vCPUs there are, which places the
+ * plugin knows, and what they send in portions. What comes out must be a recording that reads back whole,
+ * with stacks that agree from block to block; with a bound on its size, and without one, the totals must be
+ * the same.
  */
 #include "tests/unit/engine_rig.h"
 
@@ -84,7 +85,8 @@ static void control(struct rig *r, unsigned v, struct input *in)
 		len = 16;
 		break;
 	case BP_CTL_SWITCH:
-		u.sw = (struct bp_ctl_switch){ .prev = address(in), .next = address(in), .pid = byte(in) & 7, .mm = address(in) };
+		u.sw = (struct bp_ctl_switch){
+		    .prev = address(in), .next = address(in), .pid = byte(in) & 7, .mm = address(in)};
 		u.sw.tgid = u.sw.pid;
 		u.sw.known = byte(in) & 1;
 		u.sw.flags = (uint32_t)byte(in) << 16;
@@ -96,11 +98,12 @@ static void control(struct rig *r, unsigned v, struct input *in)
 		len = sizeof(u.exec);
 		break;
 	case BP_CTL_FORK:
-		u.fork = (struct bp_ctl_fork){ .task = address(in), .mm = address(in), .pid = byte(in) & 7 };
+		u.fork = (struct bp_ctl_fork){.task = address(in), .mm = address(in), .pid = byte(in) & 7};
 		len = sizeof(u.fork);
 		break;
 	case BP_CTL_MMAP:
-		u.map = (struct bp_ctl_mmap){ .mm = address(in), .start = address(in), .end = address(in), .pgoff = byte(in) };
+		u.map = (struct bp_ctl_mmap){
+		    .mm = address(in), .start = address(in), .end = address(in), .pgoff = byte(in)};
 		len = sizeof(u.map);
 		break;
 	case BP_CTL_MODULE:
@@ -153,9 +156,9 @@ static bool is_ready(void *self, const char *line)
 /* Feed the input; false when the engine refused it. */
 static bool feed(struct rig *r, const uint8_t *data, size_t size, uint64_t max_bytes)
 {
-	struct input in = { data, data + size };
+	struct input in = {data, data + size};
 	unsigned vcpus, n_sites, n_records = 0;
-	uint32_t sp[3] = { 0x10000, 0x20000, 0x30000 };
+	uint32_t sp[3] = {0x10000, 0x20000, 0x30000};
 	struct bp_err *err;
 	uint64_t n;
 	uint8_t mode;
@@ -170,7 +173,9 @@ static bool feed(struct rig *r, const uint8_t *data, size_t size, uint64_t max_b
 	mode = byte(&in);
 	vcpus = 1 + mode % 3;
 	r->o = (struct bp_engine_options){
-		.max_bytes = max_bytes, .until_hook = mode & 16 ? 1 : -1, .until_console = mode & 32 ? is_ready : NULL,
+	    .max_bytes = max_bytes,
+	    .until_hook = mode & 16 ? 1 : -1,
+	    .until_console = mode & 32 ? is_ready : NULL,
 	};
 	if (mode & 64)
 		r->o.until_exec = "/i";
@@ -181,7 +186,8 @@ static bool feed(struct rig *r, const uint8_t *data, size_t size, uint64_t max_b
 	for (unsigned i = 0; i < n_sites; i++) {
 		uint8_t flags = byte(&in);
 
-		r->sites[i] = (struct bp_site){ .pc = address(&in), .flags = flags & 31, .n_insns = flags >> 5 };
+		r->sites[i] =
+		    (struct bp_site){.pc = address(&in), .flags = flags & 31, .n_insns = flags >> 5};
 	}
 	r->shm->n_sites = n_sites;
 	while (in.p < in.end && n_records < MAX_RECORDS) {
@@ -204,7 +210,8 @@ static bool feed(struct rig *r, const uint8_t *data, size_t size, uint64_t max_b
 			break;
 		case 3:
 			/* Anything. */
-			rig_put(r, v, (uint64_t)word(&in) << 32 | word(&in), (uint64_t)word(&in) << 32 | byte(&in));
+			rig_put(r, v, (uint64_t)word(&in) << 32 | word(&in),
+				(uint64_t)word(&in) << 32 | byte(&in));
 			break;
 		default: {
 			/* The same place several times, on its way up or down. */
@@ -249,7 +256,7 @@ static void check(struct rig *r, struct rig_reader *rr, struct bp_trace **t, boo
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	static struct rig rig;
-	struct rig_reader a = { 0 }, b = { 0 };
+	struct rig_reader a = {0}, b = {0};
 	struct bp_trace *ta = NULL, *tb = NULL;
 	size_t n_a, n_b;
 	bool whole;

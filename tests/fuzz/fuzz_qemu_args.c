@@ -25,8 +25,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		argv[n++] = copy + at;
 	argv[n] = NULL;
 	bp_qemu_args_parse(argv, &a);
-	if (!a.smp || !a.ram_bytes || strlen(a.accel) >= sizeof(a.accel) || (a.kernel && strlen(a.kernel) > size) ||
-	    (a.machine && strlen(a.machine) > size))
+	if (!a.smp || !a.ram_bytes || strlen(a.accel) >= sizeof(a.accel) ||
+	    (a.kernel && strlen(a.kernel) > size) || (a.machine && strlen(a.machine) > size))
 		abort();
 	free(copy);
 	return 0;

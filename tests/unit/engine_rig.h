@@ -32,10 +32,10 @@ struct rig {
 	struct bp_engine *e;
 	struct bp_engine_options o;
 	char path[96];
-	char name[32];            /* the last one made up */
+	char name[32];                /* the last one made up */
 	const char *names[RIG_FUNCS]; /* NULL: "kN" */
 	const char *marks[BP_MAX_HOOKS];
-	uint64_t now;             /* ticks of the record that comes next */
+	uint64_t now; /* ticks of the record that comes next */
 	uint64_t insns[BP_MAX_VCPUS];
 };
 
@@ -96,7 +96,8 @@ static inline bool rig_map(struct rig *r)
 	void *p;
 
 	memset(r, 0, sizeof(*r));
-	p = mmap(NULL, bp_shm_bytes(), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	p = mmap(NULL, bp_shm_bytes(), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
+		 -1, 0);
 	if (p == MAP_FAILED)
 		return false;
 	r->shm = p;
@@ -116,7 +117,11 @@ static inline void rig_unmap(struct rig *r)
 static inline struct bp_err *rig_start(struct rig *r, unsigned vcpus)
 {
 	const struct bp_names names = {
-		.self = r, .kernel = rig_kernel, .user = rig_user, .region = rig_region, .initcall_level = rig_initcall,
+	    .self = r,
+	    .kernel = rig_kernel,
+	    .user = rig_user,
+	    .region = rig_region,
+	    .initcall_level = rig_initcall,
 	};
 	struct bp_err *err;
 
@@ -163,7 +168,7 @@ static inline uint32_t rig_site(struct rig *r, uint64_t pc, uint32_t flags, uint
 	for (i = 0; i < r->shm->n_sites; i++)
 		if (r->sites[i].pc == pc && r->sites[i].flags == flags && r->sites[i].n_insns == n_insns)
 			return (uint32_t)i + BP_CTL_N;
-	r->sites[i] = (struct bp_site){ .pc = pc, .flags = flags, .n_insns = n_insns };
+	r->sites[i] = (struct bp_site){.pc = pc, .flags = flags, .n_insns = n_insns};
 	r->shm->n_sites++;
 	return (uint32_t)i + BP_CTL_N;
 }
@@ -172,13 +177,14 @@ static inline void rig_put(struct rig *r, unsigned vcpu, uint64_t a, uint64_t b)
 {
 	struct bp_ring_vcpu *v = &r->shm->vcpu[vcpu];
 
-	rig_ring(r, vcpu)[v->head++ & (BP_RING_RECORDS - 1)] = (struct bp_ring_rec){ a, b };
+	rig_ring(r, vcpu)[v->head++ & (BP_RING_RECORDS - 1)] = (struct bp_ring_rec){a, b};
 }
 
 /* A record, stamped or not, with the vCPU's count of instructions. */
 static inline void rig_rec(struct rig *r, unsigned vcpu, uint32_t id, uint32_t low, bool stamp)
 {
-	rig_put(r, vcpu, (stamp ? r->now >> BP_TICK_SHIFT << BP_REC_ID_BITS : 0) | id, r->insns[vcpu] << 32 | low);
+	rig_put(r, vcpu, (stamp ? r->now >> BP_TICK_SHIFT << BP_REC_ID_BITS : 0) | id,
+		r->insns[vcpu] << 32 | low);
 }
 
 /* A control record, with the full clocks before it as the plugin sends them. */
@@ -190,7 +196,7 @@ static inline void rig_ctl(struct rig *r, unsigned vcpu, uint32_t code, const vo
 	rig_put(r, vcpu, r->now, r->insns[vcpu]);
 	rig_rec(r, vcpu, code, (uint32_t)n, true);
 	for (size_t i = 0; i < n; i++) {
-		struct bp_ring_rec p = { 0, 0 };
+		struct bp_ring_rec p = {0, 0};
 		size_t left = len - i * 16;
 
 		memcpy(&p, (const uint8_t *)data + i * 16, left < 16 ? left : 16);
@@ -242,7 +248,8 @@ static inline void rig_pop(struct rig_reader *rr, struct rig_task *k)
 	t->total_insns += k->cpu_insns - f->insns;
 }
 
-static inline void rig_run(struct rig_reader *rr, const struct bp_block *b, const struct bp_run *run, struct rig_task **ret)
+static inline void rig_run(struct rig_reader *rr, const struct bp_block *b, const struct bp_run *run,
+			   struct rig_task **ret)
 {
 	struct rig_task *k;
 
@@ -261,28 +268,34 @@ static inline void rig_run(struct rig_reader *rr, const struct bp_block *b, cons
 	*ret = k = &rr->tasks[run->task];
 	if (!k->f)
 		k->f = malloc(BP_MAX_DEPTH * sizeof(*k->f));
-	if (rr->v[run->vcpu].seen && (run->time_ns != rr->v[run->vcpu].ns || run->insns != rr->v[run->vcpu].insns))
-		snprintf(rr->why, sizeof(rr->why), "vCPU %u goes on at %llu ns, %llu insns; it was at %llu, %llu", run->vcpu,
+	if (rr->v[run->vcpu].seen &&
+	    (run->time_ns != rr->v[run->vcpu].ns || run->insns != rr->v[run->vcpu].insns))
+		snprintf(rr->why, sizeof(rr->why),
+			 "vCPU %u goes on at %llu ns, %llu insns; it was at %llu, %llu", run->vcpu,
 			 (unsigned long long)run->time_ns, (unsigned long long)run->insns,
 			 (unsigned long long)rr->v[run->vcpu].ns, (unsigned long long)rr->v[run->vcpu].insns);
 	if (k->seen && (run->cpu_ns != k->cpu_ns || run->cpu_insns != k->cpu_insns))
-		snprintf(rr->why, sizeof(rr->why), "task %u goes on at %llu ns, %llu insns; it was at %llu, %llu", run->task,
-			 (unsigned long long)run->cpu_ns, (unsigned long long)run->cpu_insns, (unsigned long long)k->cpu_ns,
-			 (unsigned long long)k->cpu_insns);
+		snprintf(rr->why, sizeof(rr->why),
+			 "task %u goes on at %llu ns, %llu insns; it was at %llu, %llu", run->task,
+			 (unsigned long long)run->cpu_ns, (unsigned long long)run->cpu_insns,
+			 (unsigned long long)k->cpu_ns, (unsigned long long)k->cpu_insns);
 	if (rr->in_order && k->seen && run->time_ns < k->wall_ns)
-		snprintf(rr->why, sizeof(rr->why), "task %u runs at %llu ns, but it ran until %llu", run->task,
-			 (unsigned long long)run->time_ns, (unsigned long long)k->wall_ns);
+		snprintf(rr->why, sizeof(rr->why), "task %u runs at %llu ns, but it ran until %llu",
+			 run->task, (unsigned long long)run->time_ns, (unsigned long long)k->wall_ns);
 	if (run->n_frames != BP_RUN_NO_STACK) {
 		if (k->seen && run->n_frames != k->n)
-			snprintf(rr->why, sizeof(rr->why), "task %u has %u frames, the block says %u", run->task, k->n, run->n_frames);
+			snprintf(rr->why, sizeof(rr->why), "task %u has %u frames, the block says %u",
+				 run->task, k->n, run->n_frames);
 		for (uint32_t i = 0; i < run->n_frames; i++) {
 			const struct bp_frame *f = &b->frames[run->first_frame + i];
-			struct rig_frame g = { f->func, f->kind, f->wall_ns, f->cpu_ns, f->insns };
+			struct rig_frame g = {f->func, f->kind, f->wall_ns, f->cpu_ns, f->insns};
 
-			if (k->seen && i < k->n && (g.func != k->f[i].func || g.kind != k->f[i].kind ||
-						    g.wall_ns != k->f[i].wall_ns || g.cpu_ns != k->f[i].cpu_ns ||
-						    g.insns != k->f[i].insns))
-				snprintf(rr->why, sizeof(rr->why), "task %u, frame %u: the block says something else", run->task, i);
+			if (k->seen && i < k->n &&
+			    (g.func != k->f[i].func || g.kind != k->f[i].kind ||
+			     g.wall_ns != k->f[i].wall_ns || g.cpu_ns != k->f[i].cpu_ns ||
+			     g.insns != k->f[i].insns))
+				snprintf(rr->why, sizeof(rr->why),
+					 "task %u, frame %u: the block says something else", run->task, i);
 			k->f[i] = g;
 		}
 		k->n = run->n_frames;
@@ -301,7 +314,8 @@ static inline void rig_run(struct rig_reader *rr, const struct bp_block *b, cons
  */
 static inline const char *rig_read(struct rig_reader *rr, const struct bp_trace *t,
 				   void (*show)(void *ctx, struct rig_reader *rr, const struct bp_block *b,
-						const struct bp_event *ev), void *ctx)
+						const struct bp_event *ev),
+				   void *ctx)
 {
 	struct bp_decoder *d = NULL;
 	struct bp_err *err = bp_decoder_create(&d);
@@ -340,8 +354,8 @@ static inline const char *rig_read(struct rig_reader *rr, const struct bp_trace 
 				show(ctx, rr, &b, ev);
 			if (ev->kind == BP_EV_CALL || ev->kind == BP_EV_JUMP || ev->kind == BP_EV_IRQ) {
 				rr->totals[ev->arg].calls++;
-				k->f[k->n++] = (struct rig_frame){ ev->arg, (uint8_t)ev->kind, rr->v[vcpu].ns, k->cpu_ns,
-								   k->cpu_insns };
+				k->f[k->n++] = (struct rig_frame){ev->arg, (uint8_t)ev->kind, rr->v[vcpu].ns,
+								  k->cpu_ns, k->cpu_insns};
 			} else if (ev->kind == BP_EV_RET) {
 				for (uint32_t m = 0; m < ev->arg; m++)
 					rig_pop(rr, k);

@@ -94,8 +94,13 @@ static uint64_t task_addr(unsigned task)
 static void switch_to(unsigned v, unsigned from, unsigned to, const char *comm, uint32_t pid, uint64_t mm)
 {
 	struct bp_ctl_switch s = {
-		.prev = task_addr(from), .next = task_addr(to), .pid = pid, .tgid = pid, .mm = mm, .known = 1,
-		.flags = mm || !pid ? 0 : 0x00200000,
+	    .prev = task_addr(from),
+	    .next = task_addr(to),
+	    .pid = pid,
+	    .tgid = pid,
+	    .mm = mm,
+	    .known = 1,
+	    .flags = mm || !pid ? 0 : 0x00200000,
 	};
 
 	memcpy(s.comm, comm, strnlen(comm, sizeof(s.comm)));
@@ -116,21 +121,22 @@ static void with_path(unsigned v, uint32_t code, const void *head, size_t len, c
 
 static void exec_file(unsigned v, uint64_t mm, const char *path)
 {
-	struct bp_ctl_exec x = { .mm = mm, .path_len = strlen(path) };
+	struct bp_ctl_exec x = {.mm = mm, .path_len = strlen(path)};
 
 	with_path(v, BP_CTL_EXEC, &x, sizeof(x), path);
 }
 
 static void map_file(unsigned v, uint64_t mm, uint64_t start, uint64_t end, uint64_t pgoff, const char *path)
 {
-	struct bp_ctl_mmap m = { .mm = mm, .start = start, .end = end, .pgoff = pgoff, .path_len = strlen(path) };
+	struct bp_ctl_mmap m = {
+	    .mm = mm, .start = start, .end = end, .pgoff = pgoff, .path_len = strlen(path)};
 
 	with_path(v, BP_CTL_MMAP, &m, sizeof(m), path);
 }
 
 static void fork_task(unsigned v, unsigned task, uint32_t pid, uint64_t mm)
 {
-	struct bp_ctl_fork f = { .task = task_addr(task), .mm = mm, .pid = pid, .tgid = pid };
+	struct bp_ctl_fork f = {.task = task_addr(task), .mm = mm, .pid = pid, .tgid = pid};
 
 	ctl(v, BP_CTL_FORK, &f, sizeof(f));
 }
@@ -140,7 +146,7 @@ static void module(unsigned v, uint32_t code, const char *name, uint64_t base, c
 	struct {
 		struct bp_ctl_module m;
 		char syms[512];
-	} x = { .m = { .base = base, .size = 0x1000, .init_base = base + 0x100000, .init_size = 0x1000 } };
+	} x = {.m = {.base = base, .size = 0x1000, .init_base = base + 0x100000, .init_size = 0x1000}};
 
 	memcpy(x.m.name, name, strnlen(name, sizeof(x.m.name)));
 	for (unsigned i = 0; syms && syms[i]; i++) {
@@ -206,8 +212,9 @@ static const char *func_name(uint32_t id, char buf[64])
 /* |v0 t1{k1 k2} +call >jump !irq -pops #syscall . (time only); with times: @ns/insns behind it. */
 static void show_event(void *ctx, struct rig_reader *rr, const struct bp_block *b, const struct bp_event *ev)
 {
-	static const char sign[] = { [BP_EV_TICK] = '.', [BP_EV_CALL] = '+', [BP_EV_JUMP] = '>', [BP_EV_IRQ] = '!',
-				     [BP_EV_RET] = '-', [BP_EV_SYSCALL] = '#', [BP_EV_LOST] = '?' };
+	static const char sign[] = {
+	    [BP_EV_TICK] = '.', [BP_EV_CALL] = '+',    [BP_EV_JUMP] = '>', [BP_EV_IRQ] = '!',
+	    [BP_EV_RET] = '-',  [BP_EV_SYSCALL] = '#', [BP_EV_LOST] = '?'};
 	const struct show *show = ctx;
 	size_t n = strlen(text);
 	char buf[64];
@@ -259,12 +266,12 @@ static void expect_shown(const char *events, struct show show)
 
 static void expect(const char *events)
 {
-	expect_shown(events, (struct show){ false });
+	expect_shown(events, (struct show){false});
 }
 
 static void expect_times(const char *events)
 {
-	expect_shown(events, (struct show){ true });
+	expect_shown(events, (struct show){true});
 }
 
 /* All facts of a kind, in order: v0,v1,v2,v3,s1,s2 */
@@ -276,9 +283,10 @@ static void expect_facts(enum bp_fact_kind kind, const char *facts)
 	text[0] = '\0';
 	for (size_t i = 0; i < n; i++)
 		if (f[i].kind == kind)
-			len += (size_t)snprintf(text + len, sizeof(text) - len, "%s%llu,%llu,%llu,%llu,%s,%s", len ? " | " : "",
-						(unsigned long long)f[i].v[0], (unsigned long long)f[i].v[1],
-						(unsigned long long)f[i].v[2], (unsigned long long)f[i].v[3], f[i].s1, f[i].s2);
+			len += (size_t)snprintf(text + len, sizeof(text) - len, "%s%llu,%llu,%llu,%llu,%s,%s",
+						len ? " | " : "", (unsigned long long)f[i].v[0],
+						(unsigned long long)f[i].v[1], (unsigned long long)f[i].v[2],
+						(unsigned long long)f[i].v[3], f[i].s1, f[i].s2);
 	assert_string_equal(text, facts);
 }
 
@@ -290,8 +298,8 @@ static void expect_marks(const char *marks)
 	text[0] = '\0';
 	for (size_t i = 0; i < n; i++)
 		if (f[i].kind == BP_FACT_MARK)
-			len += (size_t)snprintf(text + len, sizeof(text) - len, "%s%s%s%s", len ? " " : "", f[i].s1, f[i].s2[0] ? ":" : "",
-						f[i].s2);
+			len += (size_t)snprintf(text + len, sizeof(text) - len, "%s%s%s%s", len ? " " : "",
+						f[i].s1, f[i].s2[0] ? ":" : "", f[i].s2);
 	assert_string_equal(text, marks);
 }
 
@@ -406,7 +414,7 @@ static void test_unmatched_landing(void **state)
 /* Code that runs elsewhere than where it was translated. */
 static void test_other_pc(void **state)
 {
-	const uint64_t pc[2] = { kpc(5, 0), 0 };
+	const uint64_t pc[2] = {kpc(5, 0), 0};
 
 	(void)state;
 	start(1);
@@ -433,7 +441,8 @@ static void test_interrupt(void **state)
 	iret(0, 100, SP - 96);
 	landing(0, 0, SP - 24);
 	/* The last block of the handler, 4 instructions, is the handler's. */
-	expect_times("|v0 t0{} +k0@16/10 +k1@16/10 !asm_common_interrupt@16/10 +k2@16/10 -1@16/10 -1@16/14 -1@16/6");
+	expect_times(
+	    "|v0 t0{} +k0@16/10 +k1@16/10 !asm_common_interrupt@16/10 +k2@16/10 -1@16/10 -1@16/14 -1@16/6");
 	done();
 }
 
@@ -488,7 +497,8 @@ static void test_user(void **state)
 	iret(0, 102, SP_IRQ);
 	/* Code of no file. */
 	site(0, 0x7f0000001234, BP_SITE_ENTRY, SP_USER - 32);
-	expect("|v0 t0{} +k0 . |v0 t1{} +ret_from_fork -1 +[user] +u128 +u129 #39 +entry_SYSCALL_64 +k1 -1 -1 -1 "
+	expect("|v0 t0{} +k0 . |v0 t1{} +ret_from_fork -1 +[user] +u128 +u129 #39 +entry_SYSCALL_64 +k1 -1 "
+	       "-1 -1 "
 	       "!asm_exc_page_fault +k2 -1 -1 +[anon]:7f0000001000");
 	expect_marks("qemu-start first-instruction kernel user:init");
 	done();
@@ -513,7 +523,8 @@ static void test_exec(void **state)
 	landing(0, 101, SP2 - 56);
 	site(0, kpc(101, 0x60), BP_SITE_IRET, SP2 - 56);
 	site(0, 0x400080, BP_SITE_ENTRY, SP_USER);
-	expect("|v0 t0{} +k0 . |v0 t1{} +[user] +u0 #59 +entry_SYSCALL_64 +k1 . |v0 t2{entry_SYSCALL_64 k1} +k2 -1 -1 -1 "
+	expect("|v0 t0{} +k0 . |v0 t1{} +[user] +u0 #59 +entry_SYSCALL_64 +k1 . |v0 t2{entry_SYSCALL_64 k1} "
+	       "+k2 -1 -1 -1 "
 	       "+[user] +u2");
 	/* The system call was entered once, by the old program. */
 	assert_int_equal(calls_of("entry_SYSCALL_64"), 1);
@@ -543,7 +554,8 @@ static void test_fork(void **state)
 	entry(0, 104, SP);
 	iret(0, 104, SP);
 	site(0, 0x400040, BP_SITE_ENTRY, SP_USER - 32);
-	expect("|v0 t0{} +k0 . |v0 t1{} +[user] +u0 #57 +entry_SYSCALL_64 +k1 . |v0 t2{} +ret_from_fork -1 +[user] +u1");
+	expect("|v0 t0{} +k0 . |v0 t1{} +[user] +u0 #57 +entry_SYSCALL_64 +k1 . |v0 t2{} +ret_from_fork -1 "
+	       "+[user] +u1");
 	expect_facts(BP_FACT_TASK_PARENT, "2,1,0,0,fork,");
 	expect_facts(BP_FACT_TASK, "0,0,0,6,swapper/0, | 1,7,7,0,sh, | 2,8,8,0,sh,");
 	done();
@@ -571,7 +583,8 @@ static void test_switch(void **state)
 	switch_to(0, 0, 1, "kthreadd", 2, 0);
 	entry(0, 10, SP2 - 64);
 	landing(0, 1, SP2 - 56);
-	expect_times("|v0 t0{} +k0@16/10 +k9@16/10 .@16/4 |v0 t1{} +k10@16/6 -1@16/10 +ret_from_fork@0/0 +k1@16/10 +k9@16/10 "
+	expect_times("|v0 t0{} +k0@16/10 +k9@16/10 .@16/4 |v0 t1{} +k10@16/6 -1@16/10 +ret_from_fork@0/0 "
+		     "+k1@16/10 +k9@16/10 "
 		     ".@16/4 |v0 t0 >k10@16/6 -2@16/10 +k9@16/10 .@16/4 |v0 t1 >k10@16/6 -2@16/10");
 	expect_facts(BP_FACT_TASK, "0,0,0,6,swapper/0, | 1,2,2,1,kthreadd,");
 	done();
@@ -601,7 +614,7 @@ static void test_task_reused(void **state)
 	switch_to(0, 0, 1, "first", 50, 0);
 	entry(0, 104, SP2);
 	entry(0, 1, SP2 - 32);
-	ctl(0, BP_CTL_EXIT, (uint64_t[2]){ 256, 0 }, 16);
+	ctl(0, BP_CTL_EXIT, (uint64_t[2]){256, 0}, 16);
 	switch_to(0, 1, 0, "swapper/0", 0, 0);
 	switch_to(0, 0, 1, "second", 51, 0);
 	entry(0, 104, SP2);
@@ -636,8 +649,10 @@ static void test_migration(void **state)
 		landing(1, 104, SP2 - 24);
 		drain();
 		assert_int_equal(bp_engine_status(rig.e)->stolen, 0);
-		expect(chunks ? "|v0 t0{} +k0 |v1 t1{} +k0 . |v1 t2{} +ret_from_fork +k1 . |v0 t0 . |v0 t2 -1 +k2 . |v1 t1 . |v1 t2 -1" :
-			"|v0 t0{} +k0 |v1 t1{} +k0 . |v1 t2{} +ret_from_fork +k1 . |v0 t0 . |v0 t2 -1 +k2 . |v1 t1 . |v1 t2 -1");
+		expect(chunks ? "|v0 t0{} +k0 |v1 t1{} +k0 . |v1 t2{} +ret_from_fork +k1 . |v0 t0 . |v0 t2 "
+				"-1 +k2 . |v1 t1 . |v1 t2 -1"
+			      : "|v0 t0{} +k0 |v1 t1{} +k0 . |v1 t2{} +ret_from_fork +k1 . |v0 t0 . |v0 t2 "
+				"-1 +k2 . |v1 t1 . |v1 t2 -1");
 		expect_facts(BP_FACT_TASK, "0,0,0,6,swapper/0, | 1,0,0,6,swapper/1, | 2,10,10,1,a,");
 		done();
 	}
@@ -655,7 +670,8 @@ static void test_idle(void **state)
 	iret(0, 100, SP - 64);
 	ctl(0, BP_CTL_IDLE, NULL, 0);
 	rig.now += 320;
-	expect_times("|v0 t0{} +k0@16/10 +[halted]@16/10 -1@1616/10 !asm_common_interrupt@16/10 -1@16/14 +[halted]@16/6 .@320/0");
+	expect_times("|v0 t0{} +k0@16/10 +[halted]@16/10 -1@1616/10 !asm_common_interrupt@16/10 -1@16/14 "
+		     "+[halted]@16/6 .@320/0");
 	/* Instructions, ns halted, events. */
 	expect_facts(BP_FACT_VCPU, "60,1936,7,0,,");
 	done();
@@ -665,7 +681,7 @@ static void test_idle(void **state)
 
 static void test_modules(void **state)
 {
-	static const char *const one[] = { "mod_init", "mod_work", NULL }, *const two[] = { "other", NULL };
+	static const char *const one[] = {"mod_init", "mod_work", NULL}, *const two[] = {"other", NULL};
 	const uint64_t base = 0xffffffffc0000000ull;
 
 	(void)state;
@@ -682,7 +698,8 @@ static void test_modules(void **state)
 	module(0, BP_CTL_MODULE, "two", base, two);
 	site(0, base, BP_SITE_ENTRY, SP - 32);
 	expect("|v0 t0{} +k0 +k1 +mod_init +mod_work -1 -1 -1 +other");
-	expect_facts(BP_FACT_MODULE_LOAD, "18446744072635809792,4096,0,2,one, | 18446744072635809792,4096,0,1,two,");
+	expect_facts(BP_FACT_MODULE_LOAD,
+		     "18446744072635809792,4096,0,2,one, | 18446744072635809792,4096,0,1,two,");
 	expect_facts(BP_FACT_MODULE_UNLOAD, "0,0,0,0,one,");
 	/* From the fact that it is loaded, at 1600 + 3 * 16, to the return of the function that inits it. */
 	expect_facts(BP_FACT_MODULE_INIT, "1648,1728,50,0,one,");
@@ -692,7 +709,7 @@ static void test_modules(void **state)
 /* A module that comes where one is whose unloading was not seen takes its place. */
 static void test_module_replaced(void **state)
 {
-	static const char *const one[] = { "a", "b", NULL }, *const two[] = { "c", NULL };
+	static const char *const one[] = {"a", "b", NULL}, *const two[] = {"c", NULL};
 	const uint64_t base = 0xffffffffc0000000ull;
 
 	(void)state;
@@ -724,8 +741,9 @@ static void test_unstamped(void **state)
 			rig.now += 1600;
 		rig_rec(&rig, 0, rig_site(&rig, kpc(i, 0), BP_SITE_ENTRY, 4), SP - 32 * i, i == 10);
 	}
-	expect_times("|v0 t0{} +k0@16/10 +k1@160/10 +k2@160/10 +k3@160/10 +k4@160/10 +k5@160/10 +k6@160/10 +k7@160/10 "
-		     "+k8@160/10 +k9@160/10 +k10@160/10");
+	expect_times(
+	    "|v0 t0{} +k0@16/10 +k1@160/10 +k2@160/10 +k3@160/10 +k4@160/10 +k5@160/10 +k6@160/10 +k7@160/10 "
+	    "+k8@160/10 +k9@160/10 +k10@160/10");
 	done();
 }
 
@@ -756,12 +774,15 @@ static void test_counter_wraps(void **state)
 	entry(0, 3, SP - 96);
 	/* A long way without a record: the plugin sends the clocks in full. */
 	rig.insns[0] = 20ull << 32;
-	ctl(0, BP_CTL_SYNC, (uint64_t[2]){ rig.now + 16, rig.insns[0] + 10 }, 16);
+	ctl(0, BP_CTL_SYNC, (uint64_t[2]){rig.now + 16, rig.insns[0] + 10}, 16);
 	entry(0, 4, SP - 128);
-	expect_times("|v0 t0{} +k0@16/10 +k1@16/2147483647 +k2@16/2147483644 +k3@16/30 .@32/4294967295 .@0/4294967295 "
-		     ".@0/4294967295 .@0/4294967295 .@0/4294967295 .@0/4294967295 .@0/4294967295 .@0/4294967295 .@0/4294967295 "
-		     ".@0/4294967295 .@0/4294967295 .@0/4294967295 .@0/4294967295 .@0/4294967295 .@0/4294967295 .@0/4294967295 "
-		     ".@0/4294967295 .@0/4294967295 .@0/4294967295 +k4@0/4");
+	expect_times(
+	    "|v0 t0{} +k0@16/10 +k1@16/2147483647 +k2@16/2147483644 +k3@16/30 .@32/4294967295 .@0/4294967295 "
+	    ".@0/4294967295 .@0/4294967295 .@0/4294967295 .@0/4294967295 .@0/4294967295 .@0/4294967295 "
+	    ".@0/4294967295 "
+	    ".@0/4294967295 .@0/4294967295 .@0/4294967295 .@0/4294967295 .@0/4294967295 .@0/4294967295 "
+	    ".@0/4294967295 "
+	    ".@0/4294967295 .@0/4294967295 .@0/4294967295 +k4@0/4");
 	done();
 }
 
@@ -835,7 +856,8 @@ static void test_console(void **state)
 	assert_string_equal(bp_engine_status(rig.e)->panic_text, "Kernel panic - not syncing: no init");
 	assert_true(bp_engine_status(rig.e)->ready);
 	expect("|v0 t0{} +k0 .");
-	expect_facts(BP_FACT_CONSOLE, "0,0,0,0,Linux version 6,printk | 0,0,0,0,last,printk | "
+	expect_facts(BP_FACT_CONSOLE,
+		     "0,0,0,0,Linux version 6,printk | 0,0,0,0,last,printk | "
 		     "0,0,0,0,Kernel panic - not syncing: no init,printk | 0,0,0,0,login:,printk");
 	done();
 }
@@ -852,8 +874,8 @@ static void test_ready(void **state)
 	ok(rig_end(&rig, true));
 	ok(rig_start(&rig, 1));
 	entry(0, 0, SP);
-	ctl(0, BP_CTL_MARK, (uint64_t[2]){ 0, 0 }, 16);
-	ctl(0, BP_CTL_MARK, (uint64_t[2]){ 1, 0 }, 16);
+	ctl(0, BP_CTL_MARK, (uint64_t[2]){0, 0}, 16);
+	ctl(0, BP_CTL_MARK, (uint64_t[2]){1, 0}, 16);
 	entry(0, 1, SP - 32);
 	entry(0, 2, SP - 64);
 	switch_to(0, 0, 1, "late", 3, 0);
@@ -917,7 +939,7 @@ static void test_nonsense(void **state)
 	rig_rec(&rig, 0, BP_REC_ID_MASK, 0, true);
 	refused("a place that cannot exist");
 	start(1);
-	rig_ctl(&rig, 0, BP_CTL_SYNC, (uint64_t[2]){ UINT64_MAX, 1 }, 16);
+	rig_ctl(&rig, 0, BP_CTL_SYNC, (uint64_t[2]){UINT64_MAX, 1}, 16);
 	refused("makes no sense");
 	start(1);
 	rig.shm->vcpu[0].head = BP_RING_RECORDS + 1;
@@ -958,7 +980,8 @@ static void test_too_many_functions(void **state)
 	entry(0, 0, SP);
 	switch_to(0, 0, 1, "jit", 1, 0xffff888001000000ull);
 	for (unsigned i = 0; i < PLACES; i++) {
-		rig.sites[100 + i] = (struct bp_site){ .pc = 0x200000000ull + i * 4096ull, .flags = BP_SITE_ENTRY, .n_insns = 4 };
+		rig.sites[100 + i] = (struct bp_site){
+		    .pc = 0x200000000ull + i * 4096ull, .flags = BP_SITE_ENTRY, .n_insns = 4};
 		step(0);
 		rig_rec(&rig, 0, BP_CTL_N + 100 + i, SP_USER + i * 8, true);
 		if (i % 100000 == 0)
@@ -1011,8 +1034,8 @@ static void storm_entry(struct storm_task *t, unsigned v, unsigned func, uint32_
 static void storm(uint64_t seed_value, unsigned n_ops, unsigned vcpus)
 {
 	static struct storm_task tasks[STORM_TASKS];
-	unsigned running[2] = { 0, 1 };
-	bool stopped[STORM_TASKS] = { false };
+	unsigned running[2] = {0, 1};
+	bool stopped[STORM_TASKS] = {false};
 	uint64_t n;
 
 	seed = seed_value;
@@ -1042,7 +1065,9 @@ static void storm(uint64_t seed_value, unsigned n_ops, unsigned vcpus)
 			to = t->slots[t->n - k] + 8;
 			while (t->n && t->slots[t->n - 1] < to)
 				t->n--;
-			rig_rec(&rig, v, rig_site(&rig, kpc(t->n ? t->func[t->n - 1] : 0, 0x40), BP_SITE_LANDING, 5), to, true);
+			rig_rec(&rig, v,
+				rig_site(&rig, kpc(t->n ? t->func[t->n - 1] : 0, 0x40), BP_SITE_LANDING, 5),
+				to, true);
 		} else if (what < 975 && t->n && t->n < 300) {
 			storm_entry(t, v, K_IRQ, sp - 64);
 		} else if (what < 990) {
@@ -1050,8 +1075,12 @@ static void storm(uint64_t seed_value, unsigned n_ops, unsigned vcpus)
 
 			if (to != running[0] && to != running[1] && t->n < 300) {
 				struct bp_ctl_switch s = {
-					.prev = 0xffff888000000000ull + running[v] * 0x1000, .next = 0xffff888000000000ull + to * 0x1000,
-					.pid = to + 1, .tgid = to + 1, .known = 1, .comm = "task",
+				    .prev = 0xffff888000000000ull + running[v] * 0x1000,
+				    .next = 0xffff888000000000ull + to * 0x1000,
+				    .pid = to + 1,
+				    .tgid = to + 1,
+				    .known = 1,
+				    .comm = "task",
 				};
 
 				/* Never two at the same time. */
@@ -1061,7 +1090,9 @@ static void storm(uint64_t seed_value, unsigned n_ops, unsigned vcpus)
 				/* Where it was when it stopped: in the function that switches. */
 				if (stopped[to] && tasks[to].n) {
 					storm_step(1, v);
-					rig_rec(&rig, v, rig_site(&rig, kpc(tasks[to].func[tasks[to].n - 1], 0), BP_SITE_ENTRY, 4),
+					rig_rec(&rig, v,
+						rig_site(&rig, kpc(tasks[to].func[tasks[to].n - 1], 0),
+							 BP_SITE_ENTRY, 4),
 						tasks[to].slots[tasks[to].n - 1], true);
 				}
 				for (unsigned j = 0; j < STORM_TASKS; j++)
@@ -1087,8 +1118,8 @@ struct outcome {
 
 static struct outcome storm_outcome(uint64_t seed_value, unsigned n_ops, unsigned vcpus, uint64_t max_bytes)
 {
-	struct rig_reader rr = { .in_order = true };
-	struct outcome o = { 0 };
+	struct rig_reader rr = {.in_order = true};
+	struct outcome o = {0};
 	struct bp_trace *t = NULL;
 
 	rig.o.max_bytes = max_bytes;
@@ -1117,11 +1148,13 @@ static void compare_totals(const struct outcome *a, const struct outcome *b)
 		const struct rig_total *x = &a->totals[i], *y = &b->totals[i];
 
 		if (memcmp(x, y, sizeof(*x)))
-			print_message("function %zu: calls %llu %llu, self %llu %llu ns, %llu %llu insns, total %llu %llu ns, %llu %llu insns\n",
-				      i, (unsigned long long)x->calls, (unsigned long long)y->calls, (unsigned long long)x->self_ns,
-				      (unsigned long long)y->self_ns, (unsigned long long)x->self_insns, (unsigned long long)y->self_insns,
-				      (unsigned long long)x->total_ns, (unsigned long long)y->total_ns, (unsigned long long)x->total_insns,
-				      (unsigned long long)y->total_insns);
+			print_message("function %zu: calls %llu %llu, self %llu %llu ns, %llu %llu insns, "
+				      "total %llu %llu ns, %llu %llu insns\n",
+				      i, (unsigned long long)x->calls, (unsigned long long)y->calls,
+				      (unsigned long long)x->self_ns, (unsigned long long)y->self_ns,
+				      (unsigned long long)x->self_insns, (unsigned long long)y->self_insns,
+				      (unsigned long long)x->total_ns, (unsigned long long)y->total_ns,
+				      (unsigned long long)x->total_insns, (unsigned long long)y->total_insns);
 		assert_memory_equal(x, y, sizeof(*x));
 	}
 }
@@ -1129,7 +1162,7 @@ static void compare_totals(const struct outcome *a, const struct outcome *b)
 /* Whatever is left out of the events is in the totals: they are those of a recording without a bound. */
 static void test_fold_totals(void **state)
 {
-	static const uint64_t bounds[] = { 20000, 100000, 300000, 1000000 };
+	static const uint64_t bounds[] = {20000, 100000, 300000, 1000000};
 	enum { OPS = 300000 };
 
 	(void)state;
@@ -1141,8 +1174,9 @@ static void test_fold_totals(void **state)
 		for (size_t i = 0; i < sizeof(bounds) / sizeof(bounds[0]); i++) {
 			struct outcome o = storm_outcome(s * 77777, OPS, vcpus, bounds[i]);
 
-			print_message("# bound %llu: %llu bytes, %llu events (of %llu), %llu folded%s\n", (unsigned long long)bounds[i],
-				      (unsigned long long)o.bytes, (unsigned long long)o.events, (unsigned long long)all.events,
+			print_message("# bound %llu: %llu bytes, %llu events (of %llu), %llu folded%s\n",
+				      (unsigned long long)bounds[i], (unsigned long long)o.bytes,
+				      (unsigned long long)o.events, (unsigned long long)all.events,
 				      (unsigned long long)o.folded, o.events_ended ? ", events ended" : "");
 			compare_totals(&all, &o);
 			/* The smallest one has no room for the first block. */
@@ -1158,7 +1192,7 @@ static void test_fold_totals(void **state)
 static void test_fold_killed(void **state)
 {
 	enum { OPS = 400000 };
-	struct rig_reader rr = { .in_order = true };
+	struct rig_reader rr = {.in_order = true};
 	struct outcome all;
 	struct bp_trace *t = NULL;
 	uint64_t calls = 0, all_calls = 0;
@@ -1187,7 +1221,8 @@ static void test_fold_killed(void **state)
 		assert_true((int64_t)rr.totals[i].self_ns >= 0);
 		assert_true((int64_t)rr.totals[i].self_insns >= 0);
 	}
-	print_message("# %llu of %llu calls left\n", (unsigned long long)calls, (unsigned long long)all_calls);
+	print_message("# %llu of %llu calls left\n", (unsigned long long)calls,
+		      (unsigned long long)all_calls);
 	assert_true(calls > all_calls / 2);
 	rig_reader_free(&rr);
 	free(all.totals);
@@ -1197,38 +1232,38 @@ static void test_fold_killed(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test_setup_teardown(test_call_return, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_tail_calls, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_recursion, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_loop_to_start, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_entry_and_landing, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_unmatched_landing, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_other_pc, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_interrupt, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_interrupt_stack, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_user, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_exec, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_fork, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_switch, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_switch_elsewhere, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_task_reused, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_migration, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_idle, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_modules, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_module_replaced, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_unstamped, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_time_never_back, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_counter_wraps, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_firmware, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_initcalls, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_console, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_ready, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_until_exec, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_nonsense, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_too_deep, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_too_many_functions, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_fold_totals, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_fold_killed, setup, teardown),
+	    cmocka_unit_test_setup_teardown(test_call_return, setup, teardown),
+	    cmocka_unit_test_setup_teardown(test_tail_calls, setup, teardown),
+	    cmocka_unit_test_setup_teardown(test_recursion, setup, teardown),
+	    cmocka_unit_test_setup_teardown(test_loop_to_start, setup, teardown),
+	    cmocka_unit_test_setup_teardown(test_entry_and_landing, setup, teardown),
+	    cmocka_unit_test_setup_teardown(test_unmatched_landing, setup, teardown),
+	    cmocka_unit_test_setup_teardown(test_other_pc, setup, teardown),
+	    cmocka_unit_test_setup_teardown(test_interrupt, setup, teardown),
+	    cmocka_unit_test_setup_teardown(test_interrupt_stack, setup, teardown),
+	    cmocka_unit_test_setup_teardown(test_user, setup, teardown),
+	    cmocka_unit_test_setup_teardown(test_exec, setup, teardown),
+	    cmocka_unit_test_setup_teardown(test_fork, setup, teardown),
+	    cmocka_unit_test_setup_teardown(test_switch, setup, teardown),
+	    cmocka_unit_test_setup_teardown(test_switch_elsewhere, setup, teardown),
+	    cmocka_unit_test_setup_teardown(test_task_reused, setup, teardown),
+	    cmocka_unit_test_setup_teardown(test_migration, setup, teardown),
+	    cmocka_unit_test_setup_teardown(test_idle, setup, teardown),
+	    cmocka_unit_test_setup_teardown(test_modules, setup, teardown),
+	    cmocka_unit_test_setup_teardown(test_module_replaced, setup, teardown),
+	    cmocka_unit_test_setup_teardown(test_unstamped, setup, teardown),
+	    cmocka_unit_test_setup_teardown(test_time_never_back, setup, teardown),
+	    cmocka_unit_test_setup_teardown(test_counter_wraps, setup, teardown),
+	    cmocka_unit_test_setup_teardown(test_firmware, setup, teardown),
+	    cmocka_unit_test_setup_teardown(test_initcalls, setup, teardown),
+	    cmocka_unit_test_setup_teardown(test_console, setup, teardown),
+	    cmocka_unit_test_setup_teardown(test_ready, setup, teardown),
+	    cmocka_unit_test_setup_teardown(test_until_exec, setup, teardown),
+	    cmocka_unit_test_setup_teardown(test_nonsense, setup, teardown),
+	    cmocka_unit_test_setup_teardown(test_too_deep, setup, teardown),
+	    cmocka_unit_test_setup_teardown(test_too_many_functions, setup, teardown),
+	    cmocka_unit_test_setup_teardown(test_fold_totals, setup, teardown),
+	    cmocka_unit_test_setup_teardown(test_fold_killed, setup, teardown),
 	};
 
 	return cmocka_run_group_tests_name("engine", tests, NULL, NULL);

@@ -33,7 +33,7 @@ static struct bp_qemu_args parse(const char *line)
 static void test_defaults(void **state)
 {
 	struct bp_qemu_args a = parse("");
-	char *none[] = { NULL };
+	char *none[] = {NULL};
 
 	(void)state;
 	for (int i = 0; i < 2; i++) {
@@ -77,12 +77,28 @@ static void test_ram(void **state)
 		const char *args;
 		uint64_t mib;
 	} cases[] = {
-		{ "-m 512", 512 }, { "-m 512M", 512 }, { "-m 512m", 512 }, { "-m 2G", 2048 }, { "-m 2g", 2048 },
-		{ "-m 1T", 1 << 20 }, { "-m 524288k", 512 }, { "-m 536870912b", 512 }, { "-m size=1G", 1024 },
-		{ "-m size=256", 256 }, { "-m 1G,slots=3,maxmem=4G", 1024 }, { "-m slots=3,size=768M,maxmem=4G", 768 },
-		{ "--m 64", 64 }, { "-m 1.5G", 1536 }, { "-m maxmem=4G,slots=2", 128 }, { "-m 0x200", 512 }, { "-m", 128 },
-		{ "-m junk", 128 }, { "-m -5", 128 }, { "-m 1e300T", 128 }, { "-m nan", 128 },
-		{ "-m 512 -m 1G", 1024 },
+	    {"-m 512", 512},
+	    {"-m 512M", 512},
+	    {"-m 512m", 512},
+	    {"-m 2G", 2048},
+	    {"-m 2g", 2048},
+	    {"-m 1T", 1 << 20},
+	    {"-m 524288k", 512},
+	    {"-m 536870912b", 512},
+	    {"-m size=1G", 1024},
+	    {"-m size=256", 256},
+	    {"-m 1G,slots=3,maxmem=4G", 1024},
+	    {"-m slots=3,size=768M,maxmem=4G", 768},
+	    {"--m 64", 64},
+	    {"-m 1.5G", 1536},
+	    {"-m maxmem=4G,slots=2", 128},
+	    {"-m 0x200", 512},
+	    {"-m", 128},
+	    {"-m junk", 128},
+	    {"-m -5", 128},
+	    {"-m 1e300T", 128},
+	    {"-m nan", 128},
+	    {"-m 512 -m 1G", 1024},
 	};
 
 	(void)state;
@@ -101,9 +117,20 @@ static void test_smp(void **state)
 		const char *args;
 		unsigned n;
 	} cases[] = {
-		{ "-smp 4", 4 }, { "-smp cpus=4", 4 }, { "-smp 4,maxcpus=8", 4 }, { "-smp maxcpus=8,cpus=2", 2 },
-		{ "-smp sockets=2,cores=2,threads=1", 4 }, { "-smp cores=4", 4 }, { "-smp 2,sockets=2,cores=1", 2 },
-		{ "-smp maxcpus=8", 8 }, { "-smp 0", 1 }, { "-smp 99999999999", 1 }, { "-smp sockets=4000000000,cores=4000000000", 1 }, { "-smp sockets=0", 1 }, { "-smp x", 1 }, { "-smp sockets=2,dies=2,cores=3,threads=2", 24 },
+	    {"-smp 4", 4},
+	    {"-smp cpus=4", 4},
+	    {"-smp 4,maxcpus=8", 4},
+	    {"-smp maxcpus=8,cpus=2", 2},
+	    {"-smp sockets=2,cores=2,threads=1", 4},
+	    {"-smp cores=4", 4},
+	    {"-smp 2,sockets=2,cores=1", 2},
+	    {"-smp maxcpus=8", 8},
+	    {"-smp 0", 1},
+	    {"-smp 99999999999", 1},
+	    {"-smp sockets=4000000000,cores=4000000000", 1},
+	    {"-smp sockets=0", 1},
+	    {"-smp x", 1},
+	    {"-smp sockets=2,dies=2,cores=3,threads=2", 24},
 	};
 
 	(void)state;
@@ -121,12 +148,24 @@ static void test_accel(void **state)
 	static const struct {
 		const char *args, *accel;
 	} cases[] = {
-		{ "-accel tcg", "tcg" }, { "-accel kvm", "kvm" }, { "--accel kvm", "kvm" }, { "-accel tcg,thread=single", "tcg" },
-		{ "-accel accel=kvm", "kvm" }, { "-enable-kvm", "kvm" }, { "--enable-kvm", "kvm" }, { "-accel kvm -accel tcg", "kvm" },
-		{ "-accel tcg -accel kvm", "tcg" }, { "-machine pc,accel=kvm", "kvm" }, { "-M accel=kvm:tcg", "kvm" },
-		{ "-machine q35,accel=tcg", "tcg" }, { "-machine type=pc,accel=kvm,usb=off", "kvm" }, { "-M pc", "tcg" },
-		{ "-accel thread=multi,accel=tcg", "tcg" }, { "-kernel k -enable-kvm -m 1G", "kvm" },
-		{ "-accel hvf", "hvf" }, { "-accel ''", "''" },
+	    {"-accel tcg", "tcg"},
+	    {"-accel kvm", "kvm"},
+	    {"--accel kvm", "kvm"},
+	    {"-accel tcg,thread=single", "tcg"},
+	    {"-accel accel=kvm", "kvm"},
+	    {"-enable-kvm", "kvm"},
+	    {"--enable-kvm", "kvm"},
+	    {"-accel kvm -accel tcg", "kvm"},
+	    {"-accel tcg -accel kvm", "tcg"},
+	    {"-machine pc,accel=kvm", "kvm"},
+	    {"-M accel=kvm:tcg", "kvm"},
+	    {"-machine q35,accel=tcg", "tcg"},
+	    {"-machine type=pc,accel=kvm,usb=off", "kvm"},
+	    {"-M pc", "tcg"},
+	    {"-accel thread=multi,accel=tcg", "tcg"},
+	    {"-kernel k -enable-kvm -m 1G", "kvm"},
+	    {"-accel hvf", "hvf"},
+	    {"-accel ''", "''"},
 	};
 
 	(void)state;
@@ -158,15 +197,17 @@ static void test_debug_exit(void **state)
 	assert_int_equal(parse("-device isa-debug-exit").debug_exit_port, 0x501);
 	assert_int_equal(parse("-device iobase=244,driver=isa-debug-exit").debug_exit_port, 0xf4);
 	assert_int_equal(parse("-device isa-debug-exit-other,iobase=1").debug_exit_port, 0);
-	assert_int_equal(parse("-device virtio-net -device isa-debug-exit,iobase=0x600").debug_exit_port, 0x600);
+	assert_int_equal(parse("-device virtio-net -device isa-debug-exit,iobase=0x600").debug_exit_port,
+			 0x600);
 }
 
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_defaults), cmocka_unit_test(test_boot), cmocka_unit_test(test_ram),
-		cmocka_unit_test(test_smp), cmocka_unit_test(test_accel), cmocka_unit_test(test_determinism),
-		cmocka_unit_test(test_debug_exit),
+	    cmocka_unit_test(test_defaults),   cmocka_unit_test(test_boot),
+	    cmocka_unit_test(test_ram),        cmocka_unit_test(test_smp),
+	    cmocka_unit_test(test_accel),      cmocka_unit_test(test_determinism),
+	    cmocka_unit_test(test_debug_exit),
 	};
 
 	return cmocka_run_group_tests_name("qemu_args", tests, NULL, NULL);
