@@ -50,6 +50,8 @@ enum { REG_RAX = 0, REG_RCX, REG_RDX, REG_RBX, REG_RSP, REG_RBP, REG_RSI, REG_RD
 #define SAME_STACK_BYTES 0x4000
 #define KERNEL_IMAGE_AREA 0xffffffff80000000ull
 
+#define ANY_SP UINT64_MAX
+
 struct site {
 	uint64_t pc;
 	uint32_t id;
@@ -75,6 +77,8 @@ struct vcpu {
 	uint64_t stamp_insns;      /* instructions at the last record that carried the host's clock */
 	uint64_t last_sp;          /* stack pointer of the last record, 0: it says nothing about the next */
 	uint32_t pending;          /* enum pending: the last thing seen was a jump to an address nobody knows yet */
+	uint64_t stub_sp;          /* user space jumped through a stub with this stack pointer, ANY_SP; 0: no */
+	uint64_t stub_next;        /* ... and this is the address behind the jump */
 	uint32_t find_tries;
 	bool idle;
 	void *cpu;                 /* QEMU's CPUState */
@@ -439,6 +443,13 @@ static void on_entry(unsigned cpu, void *udata)
 	site_record(v, s, insns, sp);
 }
 
+/* In user space. The function that a stub jumped to is known, the next new block is not one. */
+static void on_user_entry(unsigned cpu, void *udata)
+{
+	vcpus[cpu].stub_sp = 0;
+	on_entry(cpu, udata);
+}
+
 /*
  * A landing says that everything below the stack pointer has returned. When the record before it was for
  * the same stack pointer or a higher one on this stack, nothing can have returned: a loop that begins behind a call.
@@ -465,6 +476,13 @@ static void on_count(unsigned cpu, void *udata)
 static void on_indirect(unsigned cpu, void *udata)
 {
 	vcpus[cpu].pending = (uint32_t)(uintptr_t)udata;
+}
+
+/* @udata: the address behind the jump, NULL when the stack pointer at the target is not known */
+static void on_stub(unsigned cpu, void *udata)
+{
+	vcpus[cpu].stub_sp = udata ? vcpus[cpu].regs[REG_RSP] : ANY_SP;
+	vcpus[cpu].stub_next = (uintptr_t)udata;
 }
 
 /* ---- hooks: guest memory is read here, nothing in it is trusted ---- */
@@ -805,6 +823,24 @@ static enum flow decode_flow(const uint8_t *b, size_t n, uint64_t next, uint64_t
 	return FLOW_OTHER;
 }
 
+enum stub { STUB_NONE, STUB_PLT, STUB_RESOLVER };
+
+/*
+ * Jumps from a program's procedure linkage table into a library: through an address in memory relative
+ * to the instruction pointer, which compilers use for nothing but tail calls to other files; or, at the
+ * first call, through r11 at the end of the dynamic linker's resolver. Source: System V ABI for AMD64, "Procedure Linkage Table".
+ */
+static enum stub decode_stub(const uint8_t *b, size_t n)
+{
+	size_t i = n && (b[0] == 0xf2 || b[0] == 0x3e);
+
+	if (n - i == 6 && b[i] == 0xff && b[i + 1] == 0x25)
+		return STUB_PLT;
+	if (n - i == 3 && b[i] == 0x41 && b[i + 1] == 0xff && b[i + 2] == 0xe3)
+		return STUB_RESOLVER;
+	return STUB_NONE;
+}
+
 /* Does a 64-bit block load the stack pointer: mov to rsp from a register or memory, pop rsp? */
 static bool loads_stack_pointer(const struct qemu_plugin_tb *tb, size_t n)
 {
@@ -939,6 +975,9 @@ static bool is_function_start(const struct vcpu *v, uint64_t vaddr, const uint8_
 		return true;
 	if (set_has(&call_targets, vaddr))
 		return true;
+	/* Not the rest of a stub whose function is not bound yet; pages may be shared at several addresses. */
+	if (vaddr < KERNEL_HALF && v && v->stub_sp && (v->stub_next ^ vaddr) & 4095)
+		return v->stub_sp == ANY_SP || v->stub_sp == v->regs[REG_RSP];
 	return v && v->pending == PENDING_CALL;
 }
 
@@ -968,10 +1007,11 @@ static void on_translate(qemu_plugin_id_t id, struct qemu_plugin_tb *tb)
 	size_t n = qemu_plugin_tb_n_insns(tb), first_len, last_len;
 	struct qemu_plugin_insn *first, *last;
 	uint8_t fb[16], lb[16];
-	const struct vcpu *v;
+	enum stub stub = STUB_NONE;
 	struct site *s = NULL;
 	uint32_t flags = 0;
 	enum flow flow;
+	struct vcpu *v;
 	int hook = -1;
 
 	(void)id;
@@ -1000,6 +1040,11 @@ static void on_translate(qemu_plugin_id_t id, struct qemu_plugin_tb *tb)
 		qemu_plugin_register_vcpu_insn_exec_cb(last, on_indirect, QEMU_PLUGIN_CB_NO_REGS, (void *)PENDING_CALL);
 	if (flow == FLOW_JUMP_INDIRECT && loads_stack_pointer(tb, n))
 		qemu_plugin_register_vcpu_insn_exec_cb(last, on_indirect, QEMU_PLUGIN_CB_NO_REGS, (void *)PENDING_UNWIND);
+	if (vaddr < KERNEL_HALF && flow == FLOW_JUMP_INDIRECT && !shm->no_user && shm->slide_known)
+		stub = decode_stub(lb, last_len);
+	if (stub)
+		qemu_plugin_register_vcpu_insn_exec_cb(last, on_stub, QEMU_PLUGIN_CB_NO_REGS,
+						       stub == STUB_PLT ? (void *)(uintptr_t)next : NULL);
 	v = translating_vcpu();
 	if (v && v->pending == PENDING_UNWIND)
 		set_add(&return_sites, vaddr);
@@ -1030,13 +1075,17 @@ static void on_translate(qemu_plugin_id_t id, struct qemu_plugin_tb *tb)
 	}
 	if (flags & (BP_SITE_ENTRY | BP_SITE_LANDING | BP_SITE_IRET))
 		s = site_get(vaddr, flags, (uint32_t)n, hook);
+	if (v && vaddr < KERNEL_HALF)
+		v->stub_sp = 0;
 	pthread_mutex_unlock(&lock);
 
 	if (!s)
 		count_inline(tb, n);
 	else
-		qemu_plugin_register_vcpu_tb_exec_cb(tb, hook >= 0 ? on_hook : flags & ~BP_SITE_KERNEL & ~BP_SITE_LANDING ?
-						     on_entry : on_landing, QEMU_PLUGIN_CB_NO_REGS, s);
+		qemu_plugin_register_vcpu_tb_exec_cb(tb, hook >= 0 ? on_hook :
+						     !(flags & ~BP_SITE_KERNEL & ~BP_SITE_LANDING) ? on_landing :
+						     flags & BP_SITE_KERNEL ? on_entry : on_user_entry,
+						     QEMU_PLUGIN_CB_NO_REGS, s);
 }
 
 /* ---- life of a vCPU and of QEMU ---- */
