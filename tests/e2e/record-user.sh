@@ -67,7 +67,12 @@ calls()
 is 'a function of the program: its calls' "$(calls known_outer /bin/known)" 50
 is 'a function that it calls: its calls' "$(calls known_leaf /bin/known)" 500
 is 'main' "$(calls main /bin/known)" 2
-is 'a function of libc, where the program calls it' "$(calls getppid@plt /bin/known)" 14
+is 'the stub of a function of libc' "$(calls getppid@plt /bin/known)" 14
+is 'the function itself, bound at its first call' "$(calls getppid /libc.so.6)" 14
+cp "$T/f" "$T/all"
+"$BOOTPROF" report functions --process known --limit 0 --format=json -i "$T/r" > "$T/f" 2> "$T/err"
+is 'one that others call, too' "$(calls strdup /libc.so.6)" 14
+cp "$T/all" "$T/f"
 between 'libc: what starts a program' "$(calls __libc_start_main /libc.so.6)" 2 10
 between 'libc: exit()' "$(calls exit /libc.so.6)" 2 10
 between 'functions of libc by name' \
@@ -84,6 +89,7 @@ between 'at most 1 % of the instructions of user space are in no file' "$share" 
 like 'stacks are those of the source' '^known;.*;main [^;]*;known_outer [^;]*;known_leaf ' "$T/folded"
 like 'they go from user space into the kernel' '^ls;.*entry_SYSCALL_64' "$T/folded"
 "$BOOTPROF" report syscalls --process known --limit 0 --format=json -i "$T/r" > "$T/s" 2> "$T/err"
+like 'and from the program into libc' '^known;.*;main [^;]*;getppid@plt [^;]*;getppid [^;]*;entry_SYSCALL_64' "$T/folded"
 is 'system calls by name' "$(json "$T/s" "sum(r['name'] == 'getppid' for r in d['rows'])")" 14
 
 # Without user space: faster, and it is said.
