@@ -240,7 +240,8 @@ def frames():
                 start, name = symbol(pc)
                 how = 'pushed'
             # What was called: it matters where a function that has just begun may have been jumped to.
-            matters = how == 'interrupted' or (out and (out[-1][3] != 'call' or out[-1][2].startswith('__x86_')))
+            newer = out[-1] if out else ('', '', '', 'call')
+            matters = how == 'interrupted' or newer[3] != 'call' or newer[2].startswith('__x86_')
             out.append([pc, start, name, how, call_before(pc, start) if matters else ''])
         try:
             older = frame.older()
