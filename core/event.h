@@ -146,7 +146,7 @@ struct bp_fact {
 /*
  * Short calls that --max-size left out of the events: totals per function that must be added to
  * what the events say. Self figures are negative for a caller, whose events include the time of
- * the calls left out.
+ * the calls left out. A row may have totals and no calls: of functions that were already open when events ended.
  */
 struct bp_fold {
 	uint32_t func;
