@@ -10,51 +10,66 @@
 #include "cmd/record_run.h"
 
 static const char help[] =
-	"Usage: bootprof record [OPTION]... [--] QEMU [QEMU-OPTION]...\n"
-	"Run a QEMU command line under TCG and record every function its guest calls.\n"
-	"\n"
-	"  -o, --output FILE        the recording (default " BP_DEFAULT_FILE "); an earlier one is kept as FILE.old\n"
-	"      --timeout TIME       end after TIME of host time: 90, 90s, 2m, 500ms\n"
-	"      --until-console REGEX\n"
-	"                           end when a line on the guest's console matches\n"
-	"      --until-function NAME\n"
-	"                           end when this kernel function is entered\n"
-	"      --until-exec PATH    end when this file is exec'd in the guest\n"
-	"      --until-port PORT=N  end when byte N is written to this I/O port: 0xf4=1\n"
-	"      --deterministic      pin everything that makes two boots differ (-icount, -rtc, -seed, no input),\n"
-	"                           so that instruction counts repeat exactly with -smp 1\n"
-	"      --max-size SIZE      bound the recording: 64M, 1G; short calls are then kept as totals only\n"
-	"      --kernel-image FILE  the guest's kernel, when it is not given to QEMU with -kernel\n"
-	"      --vmlinux FILE       debug vmlinux with the kernel's names; must match the kernel's build-id\n"
-	"      --guest-root DIR     directory with the guest's files, for names in user space\n"
-	"      --no-user            do not trace the guest's user space\n"
-	"      --plugin FILE        the QEMU plugin bootprof-tcg.so, when it is not beside the program\n"
-	"  -q, --quiet              no progress, no summary\n"
-	"  -h, --help               show this help\n"
-	"\n"
-	"Exit status: QEMU's own; 0 when a marker, --timeout or Ctrl-C ended the recording; 124 when the marker was\n"
-	"not seen in time; 1 when the recording failed; 2 on wrong usage.\n";
+    "Usage: bootprof record [OPTION]... [--] QEMU [QEMU-OPTION]...\n"
+    "Run a QEMU command line under TCG and record every function its guest calls.\n"
+    "\n"
+    "  -o, --output FILE        the recording (default " BP_DEFAULT_FILE
+    "); an earlier one is kept as FILE.old\n"
+    "      --timeout TIME       end after TIME of host time: 90, 90s, 2m, 500ms\n"
+    "      --until-console REGEX\n"
+    "                           end when a line on the guest's console matches\n"
+    "      --until-function NAME\n"
+    "                           end when this kernel function is entered\n"
+    "      --until-exec PATH    end when this file is exec'd in the guest\n"
+    "      --until-port PORT=N  end when byte N is written to this I/O port: 0xf4=1\n"
+    "      --deterministic      pin everything that makes two boots differ (-icount, -rtc, -seed, no "
+    "input),\n"
+    "                           so that instruction counts repeat exactly with -smp 1\n"
+    "      --max-size SIZE      bound the recording: 64M, 1G; short calls are then kept as totals only\n"
+    "      --kernel-image FILE  the guest's kernel, when it is not given to QEMU with -kernel\n"
+    "      --vmlinux FILE       debug vmlinux with the kernel's names; must match the kernel's build-id\n"
+    "      --guest-root DIR     directory with the guest's files, for names in user space\n"
+    "      --no-user            do not trace the guest's user space\n"
+    "      --plugin FILE        the QEMU plugin bootprof-tcg.so, when it is not beside the program\n"
+    "  -q, --quiet              no progress, no summary\n"
+    "  -h, --help               show this help\n"
+    "\n"
+    "Exit status: QEMU's own; 0 when a marker, --timeout or Ctrl-C ended the recording; 124 when the marker "
+    "was\n"
+    "not seen in time; 1 when the recording failed; 2 on wrong usage.\n";
 
-enum { OPT_TIMEOUT = 256, OPT_CONSOLE, OPT_FUNCTION, OPT_EXEC, OPT_PORT, OPT_DETERMINISTIC, OPT_MAX_SIZE,
-       OPT_KERNEL, OPT_VMLINUX, OPT_ROOT, OPT_NO_USER, OPT_PLUGIN };
+enum {
+	OPT_TIMEOUT = 256,
+	OPT_CONSOLE,
+	OPT_FUNCTION,
+	OPT_EXEC,
+	OPT_PORT,
+	OPT_DETERMINISTIC,
+	OPT_MAX_SIZE,
+	OPT_KERNEL,
+	OPT_VMLINUX,
+	OPT_ROOT,
+	OPT_NO_USER,
+	OPT_PLUGIN
+};
 
 static const struct option options[] = {
-	{ "output", required_argument, NULL, 'o' },
-	{ "timeout", required_argument, NULL, OPT_TIMEOUT },
-	{ "until-console", required_argument, NULL, OPT_CONSOLE },
-	{ "until-function", required_argument, NULL, OPT_FUNCTION },
-	{ "until-exec", required_argument, NULL, OPT_EXEC },
-	{ "until-port", required_argument, NULL, OPT_PORT },
-	{ "deterministic", no_argument, NULL, OPT_DETERMINISTIC },
-	{ "max-size", required_argument, NULL, OPT_MAX_SIZE },
-	{ "kernel-image", required_argument, NULL, OPT_KERNEL },
-	{ "vmlinux", required_argument, NULL, OPT_VMLINUX },
-	{ "guest-root", required_argument, NULL, OPT_ROOT },
-	{ "no-user", no_argument, NULL, OPT_NO_USER },
-	{ "plugin", required_argument, NULL, OPT_PLUGIN },
-	{ "quiet", no_argument, NULL, 'q' },
-	{ "help", no_argument, NULL, 'h' },
-	{ NULL, 0, NULL, 0 },
+    {"output", required_argument, NULL, 'o'},
+    {"timeout", required_argument, NULL, OPT_TIMEOUT},
+    {"until-console", required_argument, NULL, OPT_CONSOLE},
+    {"until-function", required_argument, NULL, OPT_FUNCTION},
+    {"until-exec", required_argument, NULL, OPT_EXEC},
+    {"until-port", required_argument, NULL, OPT_PORT},
+    {"deterministic", no_argument, NULL, OPT_DETERMINISTIC},
+    {"max-size", required_argument, NULL, OPT_MAX_SIZE},
+    {"kernel-image", required_argument, NULL, OPT_KERNEL},
+    {"vmlinux", required_argument, NULL, OPT_VMLINUX},
+    {"guest-root", required_argument, NULL, OPT_ROOT},
+    {"no-user", no_argument, NULL, OPT_NO_USER},
+    {"plugin", required_argument, NULL, OPT_PLUGIN},
+    {"quiet", no_argument, NULL, 'q'},
+    {"help", no_argument, NULL, 'h'},
+    {NULL, 0, NULL, 0},
 };
 
 static bool parse_time(const char *s, uint64_t *ns)
@@ -82,13 +97,16 @@ static bool parse_size(const char *s, uint64_t *bytes)
 	double v = strtod(s, &end), unit = 1;
 
 	switch (*end) {
-	case 'k': case 'K':
+	case 'k':
+	case 'K':
 		unit = 1024.0;
 		break;
-	case 'm': case 'M':
+	case 'm':
+	case 'M':
 		unit = 1024.0 * 1024;
 		break;
-	case 'g': case 'G':
+	case 'g':
+	case 'G':
 		unit = 1024.0 * 1024 * 1024;
 		break;
 	case '\0':
@@ -128,7 +146,8 @@ static BP_MUST_CHECK struct bp_err *parse_option(int opt, const char *arg, struc
 		return NULL;
 	case OPT_TIMEOUT:
 		if (!parse_time(arg, &o->timeout_ns))
-			return bp_err_new(BP_EUSAGE, "--timeout '%s' is not a time such as 90s, 2m or 500ms", arg);
+			return bp_err_new(BP_EUSAGE, "--timeout '%s' is not a time such as 90s, 2m or 500ms",
+					  arg);
 		return NULL;
 	case OPT_CONSOLE:
 		o->until_console = arg;
@@ -141,14 +160,17 @@ static BP_MUST_CHECK struct bp_err *parse_option(int opt, const char *arg, struc
 		return NULL;
 	case OPT_PORT:
 		if (!parse_port(arg, o))
-			return bp_err_new(BP_EUSAGE, "--until-port '%s' is not of the form PORT=BYTE, such as 0xf4=1", arg);
+			return bp_err_new(
+			    BP_EUSAGE, "--until-port '%s' is not of the form PORT=BYTE, such as 0xf4=1", arg);
 		return NULL;
 	case OPT_DETERMINISTIC:
 		o->deterministic = true;
 		return NULL;
 	case OPT_MAX_SIZE:
 		if (!parse_size(arg, &o->max_bytes) || o->max_bytes < 1 << 20)
-			return bp_err_new(BP_EUSAGE, "--max-size '%s' is not a size of at least 1M, such as 64M or 1G", arg);
+			return bp_err_new(BP_EUSAGE,
+					  "--max-size '%s' is not a size of at least 1M, such as 64M or 1G",
+					  arg);
 		return NULL;
 	case OPT_KERNEL:
 		o->kernel_image = arg;
@@ -175,7 +197,7 @@ static BP_MUST_CHECK struct bp_err *parse_option(int opt, const char *arg, struc
 
 static struct bp_err *run(int argc, char **argv, int *status)
 {
-	struct bp_record_options o = { .output = BP_DEFAULT_FILE, .until_port = -1 };
+	struct bp_record_options o = {.output = BP_DEFAULT_FILE, .until_port = -1};
 	int opt;
 
 	opterr = 0;
@@ -193,13 +215,15 @@ static struct bp_err *run(int argc, char **argv, int *status)
 			return err;
 	}
 	if (optind >= argc)
-		return bp_err_new(BP_EUSAGE, "no QEMU command line; try: bootprof record -- qemu-system-x86_64 -kernel ...");
+		return bp_err_new(
+		    BP_EUSAGE,
+		    "no QEMU command line; try: bootprof record -- qemu-system-x86_64 -kernel ...");
 	o.qemu_argv = argv + optind;
 	return bp_record_run(&o, status);
 }
 
 const struct bp_cmd bp_cmd_record = {
-	.name = "record",
-	.summary = "run a QEMU command line and record its guest's calls",
-	.run = run,
+    .name = "record",
+    .summary = "run a QEMU command line and record its guest's calls",
+    .run = run,
 };

@@ -55,20 +55,20 @@ struct recorder {
 	regex_t console_re;
 	bool has_console_re;
 
-	uint64_t start_ns, start_ticks;  /* when QEMU was started: time 0 */
+	uint64_t start_ns, start_ticks; /* when QEMU was started: time 0 */
 	double ns_per_tick;
 
 	pid_t qemu;
-	int console;             /* our side of QEMU's terminal or standard output, -1: inherited */
-	int port_fd;             /* bytes written to the marker port, -1: none */
-	bool terminal;           /* our own terminal is in raw mode and belongs to the guest */
+	int console;   /* our side of QEMU's terminal or standard output, -1: inherited */
+	int port_fd;   /* bytes written to the marker port, -1: none */
+	bool terminal; /* our own terminal is in raw mode and belongs to the guest */
 	struct termios saved;
 	int rows, columns;
 	bool status_shown;
 
-	char line[1024];         /* console text up to the next newline */
+	char line[1024]; /* console text up to the next newline */
 	size_t line_len;
-	uint64_t ended_ns;       /* when we asked QEMU to end, 0: not */
+	uint64_t ended_ns; /* when we asked QEMU to end, 0: not */
 	bool killed, timed_out, interrupted;
 };
 
@@ -142,7 +142,7 @@ static void terminal_size(struct recorder *r)
 	struct winsize ws;
 
 	if (ioctl(STDERR_FILENO, TIOCGWINSZ, &ws) || !ws.ws_row || !ws.ws_col)
-		ws = (struct winsize){ .ws_row = 24, .ws_col = 80 };
+		ws = (struct winsize){.ws_row = 24, .ws_col = 80};
 	r->rows = ws.ws_row;
 	r->columns = ws.ws_col;
 	if (r->terminal && r->console >= 0) {
@@ -175,7 +175,8 @@ static void restore_area(const struct recorder *r, const char *output, size_t le
 {
 	if (!r->terminal || r->opts->quiet || r->rows <= 4)
 		return;
-	if (memmem(output, len, "\033c", 2) || memmem(output, len, "\033[r", 3) || memmem(output, len, "\033[!p", 4)) {
+	if (memmem(output, len, "\033c", 2) || memmem(output, len, "\033[r", 3) ||
+	    memmem(output, len, "\033[!p", 4)) {
 		fprintf(stderr, "\0337\033[1;%dr\0338", r->rows - 1);
 		fflush(stderr);
 	}
@@ -194,7 +195,8 @@ static void show_status(struct recorder *r)
 	bp_units_count(insns, s->insns);
 	bp_units_count(rate, (uint64_t)((double)s->calls * 1e9 / (double)(t ? t : 1)));
 	bp_units_bytes(bytes, bp_trace_writer_bytes(r->writer));
-	bp_strbuf_addf(&sb, "%.1f s  %s insns  %s calls/s  %s  %s  ", (double)t / 1e9, insns, rate, bytes, s->phase);
+	bp_strbuf_addf(&sb, "%.1f s  %s insns  %s calls/s  %s  %s  ", (double)t / 1e9, insns, rate, bytes,
+		       s->phase);
 	head = sb.len;
 	if (s->last_line[0])
 		bp_strbuf_add_term(&sb, s->last_line, strlen(s->last_line));
@@ -228,7 +230,11 @@ static bool console_matches(void *self, const char *line)
 static BP_MUST_CHECK struct bp_err *console_line(struct recorder *r)
 {
 	struct bp_fact f = {
-		.kind = BP_FACT_CONSOLE, .vcpu = UINT16_MAX, .time_ns = since_start(r), .s1 = r->line, .s2 = "stdio",
+	    .kind = BP_FACT_CONSOLE,
+	    .vcpu = UINT16_MAX,
+	    .time_ns = since_start(r),
+	    .s1 = r->line,
+	    .s2 = "stdio",
 	};
 	struct bp_err *err;
 
@@ -302,8 +308,8 @@ static void console_input(struct recorder *r)
 /* ---- QEMU ---- */
 
 /*
- * Run a QEMU with one argument and keep what it says. Not done with anything but QEMU itself: a script around it
- * may start a machine whatever it is asked.
+ * Run a QEMU with one argument and keep what it says. Not done with anything but QEMU itself: a script around
+ * it may start a machine whatever it is asked.
  */
 static bool qemu_says(const char *qemu, const char *arg, struct bp_strbuf *out)
 {
@@ -362,7 +368,8 @@ static BP_MUST_CHECK struct bp_err *make_shm(struct recorder *r)
 
 static BP_MUST_CHECK struct bp_err *find_plugin(const struct recorder *r, char **ret)
 {
-	static const char *const beside[] = { "bootprof-tcg.so", "../lib/bootprof/bootprof-tcg.so", "build/bootprof-tcg.so" };
+	static const char *const beside[] = {"bootprof-tcg.so", "../lib/bootprof/bootprof-tcg.so",
+					     "build/bootprof-tcg.so"};
 	char exe[4096];
 	ssize_t n;
 	char *slash;
@@ -386,7 +393,8 @@ static BP_MUST_CHECK struct bp_err *find_plugin(const struct recorder *r, char *
 		if (*ret)
 			return NULL;
 	}
-	return bp_err_new(BP_EOS, "the QEMU plugin bootprof-tcg.so is not beside %s; say where it is with --plugin", exe);
+	return bp_err_new(
+	    BP_EOS, "the QEMU plugin bootprof-tcg.so is not beside %s; say where it is with --plugin", exe);
 }
 
 struct arg_list {
@@ -416,7 +424,8 @@ static void free_args(struct arg_list *a)
 }
 
 /* The user's command line, and what we add to it. */
-static BP_MUST_CHECK struct bp_err *build_args(struct recorder *r, const char *plugin, int port_fd, struct arg_list *a)
+static BP_MUST_CHECK struct bp_err *build_args(struct recorder *r, const char *plugin, int port_fd,
+					       struct arg_list *a)
 {
 	char buf[5000];
 
@@ -424,7 +433,8 @@ static BP_MUST_CHECK struct bp_err *build_args(struct recorder *r, const char *p
 		add_arg(a, *p);
 	snprintf(buf, sizeof(buf), "%s,fd=%d", plugin, r->shm_fd);
 	if (strchr(plugin, ','))
-		return bp_err_new(BP_EUNSUPPORTED, "%s: QEMU takes no plugin path with a comma in it", plugin);
+		return bp_err_new(BP_EUNSUPPORTED, "%s: QEMU takes no plugin path with a comma in it",
+				  plugin);
 	add_arg(a, "-plugin");
 	add_arg(a, buf);
 	if (r->opts->deterministic) {
@@ -445,7 +455,8 @@ static BP_MUST_CHECK struct bp_err *build_args(struct recorder *r, const char *p
 		snprintf(buf, sizeof(buf), "file,id=bootprof-port,path=/dev/fd/%d", port_fd);
 		add_arg(a, "-chardev");
 		add_arg(a, buf);
-		snprintf(buf, sizeof(buf), "isa-debugcon,iobase=0x%x,chardev=bootprof-port", (unsigned)r->opts->until_port);
+		snprintf(buf, sizeof(buf), "isa-debugcon,iobase=0x%x,chardev=bootprof-port",
+			 (unsigned)r->opts->until_port);
 		add_arg(a, "-device");
 		add_arg(a, buf);
 	}
@@ -485,9 +496,9 @@ static void child_exec(struct recorder *r, char **argv, int slave, int out, int 
 
 static BP_MUST_CHECK struct bp_err *start_qemu(struct recorder *r)
 {
-	int report[2], pipe_fds[2] = { -1, -1 }, port[2] = { -1, -1 }, slave = -1, failed = 0;
+	int report[2], pipe_fds[2] = {-1, -1}, port[2] = {-1, -1}, slave = -1, failed = 0;
 	bp_autofree char *plugin = NULL;
-	struct arg_list args = { 0 };
+	struct arg_list args = {0};
 	struct bp_err *err;
 	ssize_t n;
 
@@ -566,7 +577,7 @@ static void end_qemu(struct recorder *r)
 
 static BP_MUST_CHECK struct bp_err *info(struct recorder *r, const char *key, const char *value)
 {
-	struct bp_fact f = { .kind = BP_FACT_INFO, .vcpu = UINT16_MAX, .s1 = key, .s2 = value };
+	struct bp_fact f = {.kind = BP_FACT_INFO, .vcpu = UINT16_MAX, .s1 = key, .s2 = value};
 
 	return bp_trace_writer_fact(r->writer, &f);
 }
@@ -606,7 +617,8 @@ static BP_MUST_CHECK struct bp_err *write_info(struct recorder *r, const char *q
 	if (!err)
 		err = info(r, "deterministic", r->opts->deterministic ? "yes" : "no");
 	if (!err)
-		err = info(r, "clock_time", r->shm->use_clock ? "CLOCK_MONOTONIC" : "host time stamp counter");
+		err =
+		    info(r, "clock_time", r->shm->use_clock ? "CLOCK_MONOTONIC" : "host time stamp counter");
 	if (!err)
 		err = info(r, "clock_insns", "instructions executed by each vCPU, as TCG counts them");
 	if (!err && !uname(&un))
@@ -650,7 +662,8 @@ static BP_MUST_CHECK struct bp_err *read_port(struct recorder *r)
 		if (buf[i] == r->opts->until_value) {
 			char by[48];
 
-			snprintf(by, sizeof(by), "port 0x%x=%u", (unsigned)r->opts->until_port, r->opts->until_value);
+			snprintf(by, sizeof(by), "port 0x%x=%u", (unsigned)r->opts->until_port,
+				 r->opts->until_value);
 			return bp_engine_ready(r->engine, by, since_start(r));
 		}
 	}
@@ -669,9 +682,9 @@ static BP_MUST_CHECK struct bp_err *loop(struct recorder *r, int *qemu_status)
 
 	while (running || n) {
 		struct pollfd fds[3] = {
-			{ .fd = console_open ? r->console : -1, .events = POLLIN },
-			{ .fd = r->terminal && console_open ? STDIN_FILENO : -1, .events = POLLIN },
-			{ .fd = r->port_fd, .events = POLLIN },
+		    {.fd = console_open ? r->console : -1, .events = POLLIN},
+		    {.fd = r->terminal && console_open ? STDIN_FILENO : -1, .events = POLLIN},
+		    {.fd = r->port_fd, .events = POLLIN},
 		};
 		uint64_t t = since_start(r);
 		bool end = false;
@@ -698,7 +711,8 @@ static BP_MUST_CHECK struct bp_err *loop(struct recorder *r, int *qemu_status)
 			return err;
 		if (r->shm->no_registers && !r->ended_ns) {
 			end_qemu(r);
-			return bp_err_new(BP_EUNSUPPORTED, "the CPU state could not be found in this QEMU, so no call stacks can be recorded");
+			return bp_err_new(BP_EUNSUPPORTED, "the CPU state could not be found in this QEMU, "
+							   "so no call stacks can be recorded");
 		}
 		if (bp_engine_status(r->engine)->ready)
 			end_qemu(r);
@@ -710,7 +724,8 @@ static BP_MUST_CHECK struct bp_err *loop(struct recorder *r, int *qemu_status)
 			r->timed_out = true;
 			end_qemu(r);
 		}
-		if (running && r->ended_ns && !r->killed && (t > r->ended_ns + KILL_NS || got_end_signal > 1)) {
+		if (running && r->ended_ns && !r->killed &&
+		    (t > r->ended_ns + KILL_NS || got_end_signal > 1)) {
 			r->killed = true;
 			kill(r->qemu, SIGKILL);
 		}
@@ -733,7 +748,7 @@ static BP_MUST_CHECK struct bp_err *loop(struct recorder *r, int *qemu_status)
 	while (console_open) {
 		bool end = false;
 
-		struct pollfd fd = { .fd = r->console, .events = POLLIN };
+		struct pollfd fd = {.fd = r->console, .events = POLLIN};
 
 		if (poll(&fd, 1, 0) <= 0 || !fd.revents)
 			break;
@@ -780,8 +795,8 @@ static void summary(const struct recorder *r, const char *how, int qemu_status)
 	bp_units_bytes(bytes, bp_trace_writer_bytes(r->writer));
 	bp_strbuf_adds(&sb, "bootprof: ");
 	bp_strbuf_add_term(&sb, r->opts->output, strlen(r->opts->output));
-	bp_strbuf_addf(&sb, ": %s instructions, %s calls in %.3f s, %s (%.1f bytes a call); ended by %s", insns, calls,
-		       (double)(s->ready ? s->ready_ns : s->now_ns) / 1e9, bytes,
+	bp_strbuf_addf(&sb, ": %s instructions, %s calls in %.3f s, %s (%.1f bytes a call); ended by %s",
+		       insns, calls, (double)(s->ready ? s->ready_ns : s->now_ns) / 1e9, bytes,
 		       s->calls ? (double)bp_trace_writer_bytes(r->writer) / (double)s->calls : 0.0, how);
 	if (s->ready) {
 		bp_strbuf_adds(&sb, " (");
@@ -799,7 +814,8 @@ static void summary(const struct recorder *r, const char *how, int qemu_status)
 	if (s->lost)
 		bp_strbuf_addf(&sb, ", %llu records lost", (unsigned long long)s->lost);
 	if (s->folded_calls)
-		bp_strbuf_addf(&sb, ", %llu short calls folded into totals", (unsigned long long)s->folded_calls);
+		bp_strbuf_addf(&sb, ", %llu short calls folded into totals",
+			       (unsigned long long)s->folded_calls);
 	fprintf(stderr, "%s\n", bp_strbuf_str(&sb));
 	bp_strbuf_deinit(&sb);
 }
@@ -808,11 +824,14 @@ static BP_MUST_CHECK struct bp_err *check_request(struct recorder *r)
 {
 	bp_qemu_args_parse(r->opts->qemu_argv, &r->args);
 	if (strcmp(r->args.accel, "tcg"))
-		return bp_err_new(BP_EUNSUPPORTED,
-				  "-accel %s: the guest then runs on the real CPU and QEMU does not see its functions, so "
-				  "neither calls nor instructions can be recorded; use -accel tcg", r->args.accel);
+		return bp_err_new(
+		    BP_EUNSUPPORTED,
+		    "-accel %s: the guest then runs on the real CPU and QEMU does not see its functions, so "
+		    "neither calls nor instructions can be recorded; use -accel tcg",
+		    r->args.accel);
 	if (r->args.daemonize)
-		return bp_err_new(BP_EUSAGE, "-daemonize: the recording ends with QEMU, which must stay in the foreground");
+		return bp_err_new(
+		    BP_EUSAGE, "-daemonize: the recording ends with QEMU, which must stay in the foreground");
 	if (r->opts->until_console) {
 		int rc = regcomp(&r->console_re, r->opts->until_console, REG_EXTENDED | REG_NOSUB);
 
@@ -850,11 +869,14 @@ static BP_MUST_CHECK struct bp_err *nothing_executed(const struct recorder *r, i
 	bool no_plugins;
 
 	if (r->shm->api)
-		return bp_err_new(BP_EUNSUPPORTED, "QEMU ended with status %d without executing a guest instruction under TCG", code);
+		return bp_err_new(BP_EUNSUPPORTED,
+				  "QEMU ended with status %d without executing a guest instruction under TCG",
+				  code);
 	no_plugins = qemu_says(qemu, "-help", &help) && help.len && !strstr(help.data, "\n-plugin ");
 	bp_strbuf_deinit(&help);
 	if (no_plugins)
-		return bp_err_new(BP_EUNSUPPORTED, "%s was built without TCG plugins (it has no -plugin option)", qemu);
+		return bp_err_new(BP_EUNSUPPORTED,
+				  "%s was built without TCG plugins (it has no -plugin option)", qemu);
 	return bp_err_new(BP_EOS, "%s ended with status %d before it loaded the plugin", qemu, code);
 }
 
@@ -867,9 +889,11 @@ static BP_MUST_CHECK struct bp_err *load_names(struct recorder *r, int *until_ho
 	const char *kernel = r->opts->kernel_image ? r->opts->kernel_image : r->args.kernel;
 	struct bp_err *err;
 
-	err = bp_record_names_create(kernel, r->opts->vmlinux, r->opts->guest_root, &r->args, warn_line, &r->names);
+	err = bp_record_names_create(kernel, r->opts->vmlinux, r->opts->guest_root, &r->args, warn_line,
+				     &r->names);
 	if (!err)
-		err = bp_record_names_prepare(r->names, r->shm, r->mark_names, r->opts->until_function, until_hook);
+		err = bp_record_names_prepare(r->names, r->shm, r->mark_names, r->opts->until_function,
+					      until_hook);
 	__atomic_store_n(&r->shm->prepared, 1, __ATOMIC_RELEASE);
 	return err;
 }
@@ -877,8 +901,8 @@ static BP_MUST_CHECK struct bp_err *load_names(struct recorder *r, int *until_ho
 static BP_MUST_CHECK struct bp_err *run(struct recorder *r, int *status)
 {
 	struct bp_strbuf version bp_cleanup(bp_strbuf_deinit) = BP_STRBUF_INIT;
-	struct sigaction sa = { .sa_handler = on_signal };
-	struct bp_engine_options eo = { 0 };
+	struct sigaction sa = {.sa_handler = on_signal};
+	struct bp_engine_options eo = {0};
 	uint64_t ns, ticks, end_ns, n;
 	const char *how;
 	struct bp_err *err;
@@ -931,11 +955,13 @@ static BP_MUST_CHECK struct bp_err *run(struct recorder *r, int *status)
 	if (err)
 		return err;
 	if (r->shm->not_tcg_target)
-		return bp_err_new(BP_EUNSUPPORTED, "only system emulation of x86_64 with at most %d vCPUs can be recorded", BP_MAX_VCPUS);
+		return bp_err_new(BP_EUNSUPPORTED,
+				  "only system emulation of x86_64 with at most %d vCPUs can be recorded",
+				  BP_MAX_VCPUS);
 	if (!r->shm->first_exec_ticks)
 		return nothing_executed(r, qemu_status);
-	if (r->opts->until_port >= 0 && r->args.debug_exit_port == (unsigned)r->opts->until_port && WIFEXITED(qemu_status) &&
-	    WEXITSTATUS(qemu_status) == (int)(r->opts->until_value << 1 | 1)) {
+	if (r->opts->until_port >= 0 && r->args.debug_exit_port == (unsigned)r->opts->until_port &&
+	    WIFEXITED(qemu_status) && WEXITSTATUS(qemu_status) == (int)(r->opts->until_value << 1 | 1)) {
 		char by[48];
 
 		snprintf(by, sizeof(by), "port 0x%x=%u", (unsigned)r->opts->until_port, r->opts->until_value);
@@ -952,14 +978,22 @@ static BP_MUST_CHECK struct bp_err *run(struct recorder *r, int *status)
 	if (!err)
 		err = late_info(r);
 	f = (struct bp_fact){
-		.kind = BP_FACT_END, .vcpu = UINT16_MAX, .time_ns = end_ns, .s1 = how, .s2 = "",
-		.v = { (uint64_t)(WIFEXITED(qemu_status) ? WEXITSTATUS(qemu_status) : 128 + WTERMSIG(qemu_status)),
-		       bp_engine_status(r->engine)->insns, bp_engine_status(r->engine)->calls },
+	    .kind = BP_FACT_END,
+	    .vcpu = UINT16_MAX,
+	    .time_ns = end_ns,
+	    .s1 = how,
+	    .s2 = "",
+	    .v = {(uint64_t)(WIFEXITED(qemu_status) ? WEXITSTATUS(qemu_status) : 128 + WTERMSIG(qemu_status)),
+		  bp_engine_status(r->engine)->insns, bp_engine_status(r->engine)->calls},
 	};
 	if (!err && bp_engine_status(r->engine)->lost) {
 		struct bp_fact lost = {
-			.kind = BP_FACT_LOST, .vcpu = UINT16_MAX, .time_ns = end_ns, .v = { bp_engine_status(r->engine)->lost },
-			.s1 = "records that the plugin could not hand over", .s2 = "",
+		    .kind = BP_FACT_LOST,
+		    .vcpu = UINT16_MAX,
+		    .time_ns = end_ns,
+		    .v = {bp_engine_status(r->engine)->lost},
+		    .s1 = "records that the plugin could not hand over",
+		    .s2 = "",
 		};
 
 		err = bp_trace_writer_fact(r->writer, &lost);
@@ -974,8 +1008,10 @@ static BP_MUST_CHECK struct bp_err *run(struct recorder *r, int *status)
 	if (bp_engine_status(r->engine)->ready || r->interrupted)
 		*status = 0;
 	else if (r->timed_out)
-		*status = r->opts->until_console || r->opts->until_function || r->opts->until_exec || r->opts->until_port >= 0 ?
-				  124 : 0;
+		*status = r->opts->until_console || r->opts->until_function || r->opts->until_exec ||
+				  r->opts->until_port >= 0
+			      ? 124
+			      : 0;
 	else
 		*status = (int)f.v[0];
 	return err;
@@ -983,7 +1019,7 @@ static BP_MUST_CHECK struct bp_err *run(struct recorder *r, int *status)
 
 struct bp_err *bp_record_run(const struct bp_record_options *opts, int *status)
 {
-	struct recorder r = { .opts = opts, .shm_fd = -1, .console = -1, .port_fd = -1 };
+	struct recorder r = {.opts = opts, .shm_fd = -1, .console = -1, .port_fd = -1};
 	struct bp_err *err = run(&r, status);
 
 	if (r.qemu > 0) {

@@ -42,10 +42,10 @@
 #define FOLD_SHARE 8
 
 enum {
-	FUNC_IRQ = 1,          /* interrupt or exception entry */
-	FUNC_SYSCALL = 2,      /* system call entry */
+	FUNC_IRQ = 1,     /* interrupt or exception entry */
+	FUNC_SYSCALL = 2, /* system call entry */
 	FUNC_KERNEL = 4,
-	FUNC_SEEN = 8,         /* its first call has been written */
+	FUNC_SEEN = 8, /* its first call has been written */
 	FUNC_HALTED = 16,
 	FUNC_USER_ROOT = 32,
 	FUNC_FIRMWARE = 64,
@@ -65,13 +65,13 @@ enum {
 	FRAME_FROM_USER = 2,
 	FRAME_KEEP = 4,
 	FRAME_MODINIT = 8,
-	FRAME_UNWRITTEN = 16,  /* no event says that it was entered: entered after events ended */
+	FRAME_UNWRITTEN = 16, /* no event says that it was entered: entered after events ended */
 };
 
 struct frame {
 	uint32_t func;
-	uint32_t slot;         /* low half of the stack address holding the return address */
-	uint8_t kind;          /* BP_EV_CALL, BP_EV_JUMP, BP_EV_IRQ */
+	uint32_t slot; /* low half of the stack address holding the return address */
+	uint8_t kind;  /* BP_EV_CALL, BP_EV_JUMP, BP_EV_IRQ */
 	uint8_t flags;
 	uint64_t wall_ns, cpu_ns, insns;
 	/* For folding: the push event's place, the clocks before it, what its callees took. */
@@ -94,7 +94,7 @@ struct mm {
 	struct pc_entry {
 		uint64_t pc;
 		uint32_t func;
-	} *pcs;                /* open hash, pc 0 is empty */
+	} * pcs; /* open hash, pc 0 is empty */
 	size_t n_pcs, cap_pcs;
 	struct mm *next;
 };
@@ -102,36 +102,37 @@ struct mm {
 struct ctx {
 	uint64_t task_ptr;
 	uint32_t id, pid, tgid;
-	uint32_t task_flags;   /* BP_TASK_* */
+	uint32_t task_flags; /* BP_TASK_* */
 	char comm[17];
-	char comm_before[17];  /* before its exec: the kernel renames the task a little later than we do */
-	char *exe;             /* file it runs, NULL for kernel threads */
-	int owner;             /* vCPU running it, -1 if none */
-	bool resuming;         /* switched in; the next entry must be on top of its stack */
+	char comm_before[17]; /* before its exec: the kernel renames the task a little later than we do */
+	char *exe;            /* file it runs, NULL for kernel threads */
+	int owner;            /* vCPU running it, -1 if none */
+	bool resuming;        /* switched in; the next entry must be on top of its stack */
 	struct mm *mm;
 	struct frame *frames;
 	uint32_t n, cap;
-	uint32_t n_user;       /* frames at the bottom that are user code */
+	uint32_t n_user; /* frames at the bottom that are user code */
 	uint64_t cpu_ns, cpu_insns;
-	uint64_t block;        /* block in which its stack was given */
-	char mod_name[64];     /* module whose init runs in it */
+	uint64_t block;    /* block in which its stack was given */
+	char mod_name[64]; /* module whose init runs in it */
 	uint64_t mod_start_ns, mod_start_insns;
-	struct ctx *next;      /* hash chain */
+	struct ctx *next; /* hash chain */
 	struct ctx *next_all;
 };
 
 struct vstate {
 	struct ctx *ctx;
-	uint64_t pos;          /* next record to read */
-	uint64_t ticks;        /* host ticks >> BP_TICK_SHIFT of the newest record */
+	uint64_t pos;   /* next record to read */
+	uint64_t ticks; /* host ticks >> BP_TICK_SHIFT of the newest record */
 	uint64_t insns;
-	/* Between two stamped records: the first one's clocks, ticks per instruction, where the second one is. */
+	/* Between two stamped records: the first one's clocks, ticks per instruction, where the second one
+	 * is. */
 	uint64_t stamp_ticks, stamp_insns, pace_insns, pace_until;
 	double pace;
-	uint64_t now_ns;       /* of the newest record, rounded */
+	uint64_t now_ns;          /* of the newest record, rounded */
 	uint64_t ev_ns, ev_insns; /* up to where events have been written */
-	uint64_t end_insns;    /* instructions when the newest site's block has run to its end */
-	uint64_t pc;           /* from BP_CTL_PC, 0: none */
+	uint64_t end_insns;       /* instructions when the newest site's block has run to its end */
+	uint64_t pc;              /* from BP_CTL_PC, 0: none */
 	bool in_kernel, halted;
 	uint64_t halted_since, halted_ns, events;
 	unsigned region;
@@ -143,7 +144,7 @@ struct module {
 	struct msym {
 		uint64_t addr;
 		char *name;
-	} *syms;
+	} * syms;
 	size_t n_syms;
 	struct module *next;
 };
@@ -156,7 +157,6 @@ struct fold_row {
 #define HASH_BITS 14
 #define HASH_SIZE (1u << HASH_BITS)
 
-
 struct bp_engine {
 	struct bp_ring_shm *shm;
 	struct bp_site *sites;
@@ -165,13 +165,13 @@ struct bp_engine {
 	struct bp_names names;
 	struct bp_engine_options opts;
 	struct bp_engine_status status;
-	uint64_t limit_ns;     /* nothing later is recorded: the ready marker */
+	uint64_t limit_ns; /* nothing later is recorded: the ready marker */
 
 	struct vstate v[BP_MAX_VCPUS];
 	unsigned n_vcpus;
 
 	struct ctx *ctxs[HASH_SIZE];
-	struct ctx *all;       /* every task ever seen */
+	struct ctx *all; /* every task ever seen */
 	struct mm *mms[HASH_SIZE];
 	uint32_t n_tasks;
 	struct module *modules;
@@ -185,8 +185,8 @@ struct bp_engine {
 		char *module;
 		uint32_t func;
 		struct named *next;
-	} *named[HASH_SIZE];
-	uint32_t *site_func;   /* kernel function + 1 of a site, 0: not known yet */
+	} * named[HASH_SIZE];
+	uint32_t *site_func; /* kernel function + 1 of a site, 0: not known yet */
 	uint64_t cap_site_func;
 	uint32_t func_halted, func_user, func_unknown, func_rest[3];
 	bool user_seen, init_seen;
@@ -197,16 +197,17 @@ struct bp_engine {
 	struct bp_run *runs;
 	struct bp_frame *bframes;
 	size_t n_events, n_runs, n_bframes, cap_runs, cap_bframes;
-	uint64_t block_ns;     /* host time at which the block was begun */
+	uint64_t block_ns;          /* host time at which the block was begun */
 	uint64_t block_seq, ev_seq; /* number of blocks; events ever appended minus dropped, for folding */
 	struct vstate *run_v;
 	struct ctx *run_ctx;
 
 	/* --max-size */
-	size_t block_events;   /* events in a block */
+	size_t block_events;    /* events in a block */
 	uint64_t fold_below_ns; /* calls shorter than this are folded, 0: none */
-	bool want_full, full;  /* no more events, totals only */
-	uint64_t fold_first_ns, fold_last_ns; /* host time of the first call folded, of the last chunk of totals */
+	bool want_full, full;   /* no more events, totals only */
+	uint64_t fold_first_ns,
+	    fold_last_ns;                /* host time of the first call folded, of the last chunk of totals */
 	uint64_t fold_bytes, fold_chunk; /* taken by chunks of totals, by the last one */
 	uint64_t map_bytes;
 
@@ -291,13 +292,14 @@ static inline void clocks(struct bp_engine *e, struct vstate *v, const struct bp
 /* ---- the block ---- */
 
 /*
- * --max-size: the nearer the bound, the longer the calls that are folded; then all of them; in the end there are no
- * events any more. Room for the totals themselves is set aside.
+ * --max-size: the nearer the bound, the longer the calls that are folded; then all of them; in the end there
+ * are no events any more. Room for the totals themselves is set aside.
  */
 static void set_fold_level(struct bp_engine *e)
 {
 	uint64_t used = bp_trace_writer_bytes(e->writer) - e->fold_bytes, max = e->opts.max_bytes;
-	uint64_t reserve = max / FOLD_SHARE + (uint64_t)e->n_funcs * FOLD_ROW_BYTES + max / 64, limit, below = 0;
+	uint64_t reserve = max / FOLD_SHARE + (uint64_t)e->n_funcs * FOLD_ROW_BYTES + max / 64, limit,
+		 below = 0;
 
 	limit = max > reserve * 2 ? max - reserve : max / 2;
 	if (used >= limit)
@@ -318,7 +320,7 @@ static void set_fold_level(struct bp_engine *e)
 
 static BP_MUST_CHECK struct bp_err *flush_block(struct bp_engine *e)
 {
-	struct bp_block b = { e->events, e->n_events, e->runs, e->n_runs, e->bframes, e->n_bframes };
+	struct bp_block b = {e->events, e->n_events, e->runs, e->n_runs, e->bframes, e->n_bframes};
 	struct bp_err *err = NULL;
 
 	if (e->n_events)
@@ -364,26 +366,30 @@ static BP_MUST_CHECK struct bp_err *start_run(struct bp_engine *e, struct vstate
 		return err;
 	r = &e->runs[e->n_runs];
 	*r = (struct bp_run){
-		.vcpu = (uint32_t)(v - e->v),
-		.task = c->id,
-		.time_ns = v->ev_ns,
-		.insns = v->ev_insns,
-		.cpu_ns = c->cpu_ns,
-		.cpu_insns = c->cpu_insns,
-		.n_frames = give ? c->n : BP_RUN_NO_STACK,
-		.first_frame = give ? (uint32_t)e->n_bframes : 0,
+	    .vcpu = (uint32_t)(v - e->v),
+	    .task = c->id,
+	    .time_ns = v->ev_ns,
+	    .insns = v->ev_insns,
+	    .cpu_ns = c->cpu_ns,
+	    .cpu_insns = c->cpu_insns,
+	    .n_frames = give ? c->n : BP_RUN_NO_STACK,
+	    .first_frame = give ? (uint32_t)e->n_bframes : 0,
 	};
 	for (uint32_t i = 0; give && i < c->n; i++) {
 		const struct frame *f = &c->frames[i];
 
 		e->bframes[e->n_bframes++] = (struct bp_frame){
-			.func = f->func, .kind = f->kind, .wall_ns = f->wall_ns, .cpu_ns = f->cpu_ns, .insns = f->insns,
+		    .func = f->func,
+		    .kind = f->kind,
+		    .wall_ns = f->wall_ns,
+		    .cpu_ns = f->cpu_ns,
+		    .insns = f->insns,
 		};
 	}
 	c->block = e->block_seq;
 	if (!e->n_events)
 		e->block_ns = v->now_ns;
-	e->events[e->n_events++] = (struct bp_event){ .kind = BP_EV_RUN, .arg = (uint32_t)e->n_runs++ };
+	e->events[e->n_events++] = (struct bp_event){.kind = BP_EV_RUN, .arg = (uint32_t)e->n_runs++};
 	e->ev_seq++;
 	e->run_v = v;
 	e->run_ctx = c;
@@ -460,12 +466,13 @@ static inline BP_MUST_CHECK struct bp_err *emit(struct bp_engine *e, struct vsta
 				return err;
 			return emit(e, v, kind, arg);
 		}
-		e->events[e->n_events++] = (struct bp_event){ .kind = BP_EV_TICK, .dt = t, .di = n };
+		e->events[e->n_events++] = (struct bp_event){.kind = BP_EV_TICK, .dt = t, .di = n};
 		e->ev_seq++;
 		dt -= t;
 		di -= n;
 	}
-	e->events[e->n_events++] = (struct bp_event){ .kind = kind, .arg = arg, .dt = (uint32_t)dt, .di = (uint32_t)di };
+	e->events[e->n_events++] =
+	    (struct bp_event){.kind = kind, .arg = arg, .dt = (uint32_t)dt, .di = (uint32_t)di};
 	e->ev_seq++;
 	v->events++;
 	return NULL;
@@ -474,17 +481,17 @@ static inline BP_MUST_CHECK struct bp_err *emit(struct bp_engine *e, struct vsta
 /* ---- facts ---- */
 
 static BP_MUST_CHECK struct bp_err *fact(struct bp_engine *e, const struct vstate *v, enum bp_fact_kind kind,
-					 const char *s1, const char *s2, uint64_t v0, uint64_t v1, uint64_t v2,
-					 uint64_t v3)
+					 const char *s1, const char *s2, uint64_t v0, uint64_t v1,
+					 uint64_t v2, uint64_t v3)
 {
 	struct bp_fact f = {
-		.kind = (uint16_t)kind,
-		.vcpu = v ? (uint16_t)(v - e->v) : UINT16_MAX,
-		.time_ns = v ? v->now_ns : e->status.now_ns,
-		.insns = v ? v->insns : 0,
-		.v = { v0, v1, v2, v3 },
-		.s1 = s1 ? s1 : "",
-		.s2 = s2 ? s2 : "",
+	    .kind = (uint16_t)kind,
+	    .vcpu = v ? (uint16_t)(v - e->v) : UINT16_MAX,
+	    .time_ns = v ? v->now_ns : e->status.now_ns,
+	    .insns = v ? v->insns : 0,
+	    .v = {v0, v1, v2, v3},
+	    .s1 = s1 ? s1 : "",
+	    .s2 = s2 ? s2 : "",
 	};
 
 	return bp_trace_writer_fact(e->writer, &f);
@@ -509,8 +516,12 @@ static BP_MUST_CHECK struct bp_err *mark(struct bp_engine *e, const struct vstat
 struct bp_err *bp_engine_mark(struct bp_engine *e, const char *name, const char *detail, uint64_t ns)
 {
 	struct bp_fact f = {
-		.kind = BP_FACT_MARK, .vcpu = UINT16_MAX, .time_ns = ns, .v = { all_insns(e) },
-		.s1 = name, .s2 = detail ? detail : "",
+	    .kind = BP_FACT_MARK,
+	    .vcpu = UINT16_MAX,
+	    .time_ns = ns,
+	    .v = {all_insns(e)},
+	    .s1 = name,
+	    .s2 = detail ? detail : "",
 	};
 
 	return bp_trace_writer_fact(e->writer, &f);
@@ -534,8 +545,9 @@ static size_t hash64(uint64_t x)
 	return (size_t)(x * 0x9e3779b97f4a7c15ull >> (64 - HASH_BITS));
 }
 
-static BP_MUST_CHECK struct bp_err *new_func(struct bp_engine *e, enum bp_space space, uint64_t addr, uint64_t sym_addr,
-					     const char *name, const char *module, uint32_t flags, uint32_t *ret)
+static BP_MUST_CHECK struct bp_err *new_func(struct bp_engine *e, enum bp_space space, uint64_t addr,
+					     uint64_t sym_addr, const char *name, const char *module,
+					     uint32_t flags, uint32_t *ret)
 {
 	size_t h = hash64(addr * 8 + space);
 	struct bp_func bf;
@@ -568,7 +580,12 @@ static BP_MUST_CHECK struct bp_err *new_func(struct bp_engine *e, enum bp_space 
 	n->addr = addr;
 	n->func = e->n_funcs;
 	bf = (struct bp_func){
-		.id = n->func, .space = (uint8_t)space, .addr = addr, .sym_addr = sym_addr, .name = name, .module = module,
+	    .id = n->func,
+	    .space = (uint8_t)space,
+	    .addr = addr,
+	    .sym_addr = sym_addr,
+	    .name = name,
+	    .module = module,
 	};
 	err = bp_trace_writer_func(e->writer, &bf);
 	if (err) {
@@ -578,15 +595,15 @@ static BP_MUST_CHECK struct bp_err *new_func(struct bp_engine *e, enum bp_space 
 	}
 	n->next = e->named[h];
 	e->named[h] = n;
-	e->funcs[e->n_funcs] = (struct func){ .flags = flags, .initcall_level = -1 };
+	e->funcs[e->n_funcs] = (struct func){.flags = flags, .initcall_level = -1};
 	*ret = e->n_funcs++;
 	return NULL;
 }
 
 /* The id of a function, defined in the recording when it is new. Strings are copied. */
 static BP_MUST_CHECK struct bp_err *func_id(struct bp_engine *e, enum bp_space space, uint64_t addr,
-					    uint64_t sym_addr, const char *name, const char *module, uint32_t flags,
-					    uint32_t *ret)
+					    uint64_t sym_addr, const char *name, const char *module,
+					    uint32_t flags, uint32_t *ret)
 {
 	struct bp_err *err;
 
@@ -600,8 +617,10 @@ static BP_MUST_CHECK struct bp_err *func_id(struct bp_engine *e, enum bp_space s
 		uint32_t *rest = &e->func_rest[flags & FUNC_KERNEL ? 0 : flags & FUNC_FIRMWARE ? 1 : 2];
 
 		/* Id 0 is [unknown]. */
-		err = *rest ? NULL : new_func(e, BP_SPACE_PSEUDO, (uint64_t)(3 + (rest - e->func_rest)), 0,
-					      "[too many functions]", "", flags & (FUNC_KERNEL | FUNC_FIRMWARE), rest);
+		err = *rest
+			  ? NULL
+			  : new_func(e, BP_SPACE_PSEUDO, (uint64_t)(3 + (rest - e->func_rest)), 0,
+				     "[too many functions]", "", flags & (FUNC_KERNEL | FUNC_FIRMWARE), rest);
 		if (!err)
 			*ret = *rest;
 		return err;
@@ -613,9 +632,10 @@ static uint32_t kernel_func_flags(const char *name)
 {
 	uint32_t flags = FUNC_KERNEL;
 
-	if (!strncmp(name, "asm_exc_", 8) || !strncmp(name, "asm_sysvec_", 11) || !strcmp(name, "asm_common_interrupt") ||
-	    !strcmp(name, "asm_spurious_interrupt") || !strncmp(name, "early_idt_handler", 17) ||
-	    !strcmp(name, "irq_entries_start") || !strcmp(name, "spurious_entries_start"))
+	if (!strncmp(name, "asm_exc_", 8) || !strncmp(name, "asm_sysvec_", 11) ||
+	    !strcmp(name, "asm_common_interrupt") || !strcmp(name, "asm_spurious_interrupt") ||
+	    !strncmp(name, "early_idt_handler", 17) || !strcmp(name, "irq_entries_start") ||
+	    !strcmp(name, "spurious_entries_start"))
 		flags |= FUNC_IRQ;
 	if (!strcmp(name, "entry_SYSCALL_64") || !strcmp(name, "entry_SYSCALL_compat") ||
 	    !strcmp(name, "entry_SYSENTER_compat") || !strcmp(name, "entry_INT80_compat"))
@@ -653,16 +673,16 @@ static BP_MUST_CHECK struct bp_err *kernel_func(struct bp_engine *e, uint64_t pc
 		if (pc - m->base >= m->size && pc - m->init_base >= m->init_size)
 			continue;
 		s = module_sym(m, pc);
-		return func_id(e, BP_SPACE_MODULE, s ? s->addr : pc, s ? s->addr : pc, s ? s->name : "", m->name,
-			       FUNC_KERNEL, ret);
+		return func_id(e, BP_SPACE_MODULE, s ? s->addr : pc, s ? s->addr : pc, s ? s->name : "",
+			       m->name, FUNC_KERNEL, ret);
 	}
 	if (!e->shm->text_bytes || link - e->shm->text_base >= e->shm->text_bytes ||
 	    !e->names.kernel(e->names.self, link, &name, &start)) {
 		/* One nameless row for each page, so that a guest cannot make us keep every address. */
 		if (e->shm->text_bytes)
 			start = link & ~4095ull;
-		return func_id(e, BP_SPACE_KERNEL, start, start, "", e->shm->text_bytes ? "[kernel, no symbol]" : "vmlinux",
-			       FUNC_KERNEL, ret);
+		return func_id(e, BP_SPACE_KERNEL, start, start, "",
+			       e->shm->text_bytes ? "[kernel, no symbol]" : "vmlinux", FUNC_KERNEL, ret);
 	}
 	flags = kernel_func_flags(name);
 	err = func_id(e, BP_SPACE_KERNEL, start, start, name, "vmlinux", flags, ret);
@@ -697,7 +717,8 @@ static BP_MUST_CHECK struct bp_err *user_func(struct bp_engine *e, struct mm *mm
 
 			if (!mm->pcs[i].pc)
 				continue;
-			for (j = mm->pcs[i].pc * 0x9e3779b97f4a7c15ull >> 20 & (cap - 1); p[j].pc; j = (j + 1) & (cap - 1))
+			for (j = mm->pcs[i].pc * 0x9e3779b97f4a7c15ull >> 20 & (cap - 1); p[j].pc;
+			     j = (j + 1) & (cap - 1))
 				;
 			p[j] = mm->pcs[i];
 		}
@@ -705,7 +726,8 @@ static BP_MUST_CHECK struct bp_err *user_func(struct bp_engine *e, struct mm *mm
 		mm->pcs = p;
 		mm->cap_pcs = cap;
 	}
-	for (i = pc * 0x9e3779b97f4a7c15ull >> 20 & (mm->cap_pcs - 1); mm->pcs[i].pc; i = (i + 1) & (mm->cap_pcs - 1)) {
+	for (i = pc * 0x9e3779b97f4a7c15ull >> 20 & (mm->cap_pcs - 1); mm->pcs[i].pc;
+	     i = (i + 1) & (mm->cap_pcs - 1)) {
 		if (mm->pcs[i].pc == pc) {
 			*ret = mm->pcs[i].func;
 			return NULL;
@@ -728,7 +750,7 @@ static BP_MUST_CHECK struct bp_err *user_func(struct bp_engine *e, struct mm *mm
 		err = func_id(e, BP_SPACE_ANON, pc & ~4095ull, pc & ~4095ull, "", "[anon]", 0, ret);
 	}
 	if (!err) {
-		mm->pcs[i] = (struct pc_entry){ .pc = pc, .func = *ret };
+		mm->pcs[i] = (struct pc_entry){.pc = pc, .func = *ret};
 		mm->n_pcs++;
 	}
 	return err;
@@ -736,7 +758,8 @@ static BP_MUST_CHECK struct bp_err *user_func(struct bp_engine *e, struct mm *mm
 
 /* ---- tasks and address spaces ---- */
 
-static BP_MUST_CHECK struct bp_err *task_fact(struct bp_engine *e, const struct vstate *v, const struct ctx *c)
+static BP_MUST_CHECK struct bp_err *task_fact(struct bp_engine *e, const struct vstate *v,
+					      const struct ctx *c)
 {
 	return fact(e, v, BP_FACT_TASK, c->comm, c->exe, c->id, c->pid, c->tgid, c->task_flags);
 }
@@ -823,7 +846,8 @@ static void settle(struct bp_engine *e, struct ctx *c, uint32_t depth)
 	f->from_insns = c->cpu_insns;
 }
 
-/* The frames from @from to before @to end without a return being written: their task does, or the recording. */
+/* The frames from @from to before @to end without a return being written: their task does, or the recording.
+ */
 static void end_frames(struct bp_engine *e, struct ctx *c, uint32_t from, uint32_t to)
 {
 	for (uint32_t i = to; i-- > from;) {
@@ -903,7 +927,7 @@ static BP_MUST_CHECK struct bp_err *mm_add(struct bp_engine *e, struct mm *mm, u
 	if (!copy)
 		return bp_err_nomem();
 	e->map_bytes += map_cost(path);
-	mm->maps[mm->n_maps++] = (struct map){ .start = start, .end = end, .pgoff = pgoff, .path = copy };
+	mm->maps[mm->n_maps++] = (struct map){.start = start, .end = end, .pgoff = pgoff, .path = copy};
 	/* What was known about addresses may be wrong now. */
 	free(mm->pcs);
 	mm->pcs = NULL;
@@ -918,8 +942,8 @@ static inline bool same_stack(uint32_t a, uint32_t b, uint32_t span)
 	return a - b < span || b - a < span;
 }
 
-static BP_MUST_CHECK struct bp_err *push(struct bp_engine *e, struct vstate *v, enum bp_ev_kind kind, uint32_t func,
-					 uint32_t slot, uint8_t flags)
+static BP_MUST_CHECK struct bp_err *push(struct bp_engine *e, struct vstate *v, enum bp_ev_kind kind,
+					 uint32_t func, uint32_t slot, uint8_t flags)
 {
 	struct ctx *c = v->ctx;
 	uint64_t prev_ns = v->ev_ns, prev_insns = v->ev_insns;
@@ -950,9 +974,18 @@ static BP_MUST_CHECK struct bp_err *push(struct bp_engine *e, struct vstate *v, 
 		flags |= FRAME_UNWRITTEN;
 	f = &c->frames[c->n++];
 	*f = (struct frame){
-		.func = func, .slot = slot, .kind = (uint8_t)kind, .flags = flags, .wall_ns = v->now_ns,
-		.cpu_ns = c->cpu_ns, .insns = c->cpu_insns, .ev_seq = e->ev_seq, .prev_ns = prev_ns,
-		.prev_insns = prev_insns, .from_ns = c->cpu_ns, .from_insns = c->cpu_insns,
+	    .func = func,
+	    .slot = slot,
+	    .kind = (uint8_t)kind,
+	    .flags = flags,
+	    .wall_ns = v->now_ns,
+	    .cpu_ns = c->cpu_ns,
+	    .insns = c->cpu_insns,
+	    .ev_seq = e->ev_seq,
+	    .prev_ns = prev_ns,
+	    .prev_insns = prev_insns,
+	    .from_ns = c->cpu_ns,
+	    .from_insns = c->cpu_insns,
 	};
 	if (!(e->funcs[func].flags & (FUNC_KERNEL | FUNC_HALTED | FUNC_FIRMWARE)))
 		c->n_user = c->n;
@@ -1017,7 +1050,8 @@ static BP_MUST_CHECK struct bp_err *pop_to(struct bp_engine *e, struct vstate *v
 
 	if (c->n <= depth)
 		return NULL;
-	/* Time for which one event is not enough may need another block, which shows the stack as it still is. */
+	/* Time for which one event is not enough may need another block, which shows the stack as it still
+	 * is. */
 	if (e->full)
 		pass_time(e, v);
 	else if (v->now_ns - v->ev_ns > DT_MAX || v->insns - v->ev_insns > UINT32_MAX)
@@ -1130,7 +1164,8 @@ static BP_MUST_CHECK struct bp_err *kernel_iret(struct bp_engine *e, struct vsta
 
 	if (v->end_insns > v->insns)
 		v->insns = v->end_insns;
-	while (i > c->n_user && c->frames[i - 1].kind != BP_EV_IRQ && !(c->frames[i - 1].flags & FRAME_FROM_USER))
+	while (i > c->n_user && c->frames[i - 1].kind != BP_EV_IRQ &&
+	       !(c->frames[i - 1].flags & FRAME_FROM_USER))
 		i--;
 	f = i ? &c->frames[i - 1] : NULL;
 	if (i <= c->n_user) {
@@ -1153,11 +1188,11 @@ static BP_MUST_CHECK struct bp_err *kernel_iret(struct bp_engine *e, struct vsta
 	return NULL;
 }
 
-static BP_MUST_CHECK struct bp_err *kernel_entry(struct bp_engine *e, struct vstate *v, uint32_t flags, uint32_t func,
-						 uint32_t sp);
+static BP_MUST_CHECK struct bp_err *kernel_entry(struct bp_engine *e, struct vstate *v, uint32_t flags,
+						 uint32_t func, uint32_t sp);
 
-static BP_MUST_CHECK struct bp_err *kernel_site(struct bp_engine *e, struct vstate *v, const struct bp_site *s,
-						uint32_t func, uint32_t sp)
+static BP_MUST_CHECK struct bp_err *kernel_site(struct bp_engine *e, struct vstate *v,
+						const struct bp_site *s, uint32_t func, uint32_t sp)
 {
 	struct ctx *c = v->ctx;
 	uint32_t depth, flags = s->flags;
@@ -1165,8 +1200,10 @@ static BP_MUST_CHECK struct bp_err *kernel_site(struct bp_engine *e, struct vsta
 
 	v->end_insns = v->insns + s->n_insns;
 	if ((flags & BP_SITE_ENTRY) && (flags & BP_SITE_LANDING))
-		/* A function right behind a call: a return only if that call's frame is the one that ends here. */
-		flags &= c->n && c->frames[c->n - 1].slot == sp - 8 ? ~(uint32_t)BP_SITE_ENTRY : ~(uint32_t)BP_SITE_LANDING;
+		/* A function right behind a call: a return only if that call's frame is the one that ends
+		 * here. */
+		flags &= c->n && c->frames[c->n - 1].slot == sp - 8 ? ~(uint32_t)BP_SITE_ENTRY
+								    : ~(uint32_t)BP_SITE_LANDING;
 
 	if (flags & BP_SITE_LANDING) {
 		c->resuming = false;
@@ -1186,8 +1223,8 @@ static BP_MUST_CHECK struct bp_err *kernel_site(struct bp_engine *e, struct vsta
 	return !err && (flags & BP_SITE_IRET) ? kernel_iret(e, v, sp) : err;
 }
 
-static BP_MUST_CHECK struct bp_err *kernel_entry(struct bp_engine *e, struct vstate *v, uint32_t flags, uint32_t func,
-						 uint32_t sp)
+static BP_MUST_CHECK struct bp_err *kernel_entry(struct bp_engine *e, struct vstate *v, uint32_t flags,
+						 uint32_t func, uint32_t sp)
 {
 	struct ctx *c = v->ctx;
 	const struct func *f = &e->funcs[func];
@@ -1234,7 +1271,8 @@ static BP_MUST_CHECK struct bp_err *kernel_entry(struct bp_engine *e, struct vst
 		if (err)
 			return err;
 	}
-	return push(e, v, c->n > c->n_user && c->frames[c->n - 1].slot == sp ? BP_EV_JUMP : BP_EV_CALL, func, sp, 0);
+	return push(e, v, c->n > c->n_user && c->frames[c->n - 1].slot == sp ? BP_EV_JUMP : BP_EV_CALL, func,
+		    sp, 0);
 }
 
 static BP_MUST_CHECK struct bp_err *user_site(struct bp_engine *e, struct vstate *v, const struct bp_site *s,
@@ -1261,7 +1299,8 @@ static BP_MUST_CHECK struct bp_err *user_site(struct bp_engine *e, struct vstate
 			return err;
 	}
 	if ((flags & BP_SITE_ENTRY) && (flags & BP_SITE_LANDING))
-		flags &= c->frames[c->n - 1].slot == sp - 8 ? ~(uint32_t)BP_SITE_ENTRY : ~(uint32_t)BP_SITE_LANDING;
+		flags &= c->frames[c->n - 1].slot == sp - 8 ? ~(uint32_t)BP_SITE_ENTRY
+							    : ~(uint32_t)BP_SITE_LANDING;
 	depth = depth_at(c, sp, 1, USER_STACK_BYTES);
 	if (flags & BP_SITE_LANDING) {
 		if (depth < c->n) {
@@ -1277,7 +1316,8 @@ static BP_MUST_CHECK struct bp_err *user_site(struct bp_engine *e, struct vstate
 	}
 	if (!(flags & BP_SITE_ENTRY))
 		return NULL;
-	if (depth == c->n && depth > 1 && c->frames[depth - 1].slot == sp && c->frames[depth - 1].func == func) {
+	if (depth == c->n && depth > 1 && c->frames[depth - 1].slot == sp &&
+	    c->frames[depth - 1].func == func) {
 		if (flags & BP_SITE_LOOP)
 			return NULL;
 		depth--;
@@ -1327,7 +1367,8 @@ static bool is_reset(uint64_t pc)
 	return (pc >= 0xe0000 && pc < 0x100000) || (pc >= 0xffff0000u && pc <= 0xffffffffu);
 }
 
-static inline BP_MUST_CHECK struct bp_err *on_site(struct bp_engine *e, struct vstate *v, uint32_t id, uint32_t low)
+static inline BP_MUST_CHECK struct bp_err *on_site(struct bp_engine *e, struct vstate *v, uint32_t id,
+						   uint32_t low)
 {
 	const struct bp_site *s;
 	struct bp_err *err;
@@ -1383,7 +1424,8 @@ static void payload(const struct bp_engine *e, unsigned vcpu, uint64_t pos, void
 	uint8_t *d = dst;
 
 	while (bytes) {
-		size_t at = (size_t)(pos & (BP_RING_RECORDS - 1)), n = (BP_RING_RECORDS - at) * sizeof(struct bp_ring_rec);
+		size_t at = (size_t)(pos & (BP_RING_RECORDS - 1)),
+		       n = (BP_RING_RECORDS - at) * sizeof(struct bp_ring_rec);
 
 		if (n > bytes)
 			n = bytes;
@@ -1394,7 +1436,8 @@ static void payload(const struct bp_engine *e, unsigned vcpu, uint64_t pos, void
 	}
 }
 
-static BP_MUST_CHECK struct bp_err *on_switch(struct bp_engine *e, struct vstate *v, const struct bp_ctl_switch *s)
+static BP_MUST_CHECK struct bp_err *on_switch(struct bp_engine *e, struct vstate *v,
+					      const struct bp_ctl_switch *s)
 {
 	struct ctx *prev = v->ctx, *c;
 	bool renewed = false;
@@ -1403,7 +1446,8 @@ static BP_MUST_CHECK struct bp_err *on_switch(struct bp_engine *e, struct vstate
 	if (!s->next)
 		return NULL;
 	if (!prev->task_ptr && s->prev && !ctx_find(e, s->prev)) {
-		/* The first switch of this vCPU tells who has been running since early boot: its idle task. */
+		/* The first switch of this vCPU tells who has been running since early boot: its idle task.
+		 */
 		prev->task_ptr = s->prev;
 		prev->next = e->ctxs[hash64(s->prev)];
 		e->ctxs[hash64(s->prev)] = prev;
@@ -1452,7 +1496,8 @@ static BP_MUST_CHECK struct bp_err *on_switch(struct bp_engine *e, struct vstate
 	return renewed ? task_fact(e, v, c) : NULL;
 }
 
-static BP_MUST_CHECK struct bp_err *on_exec(struct bp_engine *e, struct vstate *v, uint64_t mm, const char *path)
+static BP_MUST_CHECK struct bp_err *on_exec(struct bp_engine *e, struct vstate *v, uint64_t mm,
+					    const char *path)
 {
 	const char *base = strrchr(path, '/');
 	struct ctx *c = v->ctx;
@@ -1506,7 +1551,8 @@ static BP_MUST_CHECK struct bp_err *on_exec(struct bp_engine *e, struct vstate *
 	return err;
 }
 
-static BP_MUST_CHECK struct bp_err *on_fork(struct bp_engine *e, struct vstate *v, const struct bp_ctl_fork *f)
+static BP_MUST_CHECK struct bp_err *on_fork(struct bp_engine *e, struct vstate *v,
+					    const struct bp_ctl_fork *f)
 {
 	struct ctx *c = ctx_find(e, f->task);
 	struct mm *from = v->ctx->mm, *to;
@@ -1531,7 +1577,8 @@ static BP_MUST_CHECK struct bp_err *on_fork(struct bp_engine *e, struct vstate *
 	if (to && from && to != from) {
 		mm_clear(e, to);
 		for (size_t i = 0; !err && i < from->n_maps; i++)
-			err = mm_add(e, to, from->maps[i].start, from->maps[i].end, from->maps[i].pgoff, from->maps[i].path);
+			err = mm_add(e, to, from->maps[i].start, from->maps[i].end, from->maps[i].pgoff,
+				     from->maps[i].path);
 	}
 	if (!err)
 		err = task_fact(e, v, c);
@@ -1631,7 +1678,8 @@ static BP_MUST_CHECK struct bp_err *on_module(struct bp_engine *e, struct vstate
 	return fact(e, v, BP_FACT_MODULE_LOAD, m->name, "", m->base, m->size, v->ctx->id, m->n_syms);
 }
 
-static BP_MUST_CHECK struct bp_err *on_module_free(struct bp_engine *e, struct vstate *v, struct bp_ctl_module *m)
+static BP_MUST_CHECK struct bp_err *on_module_free(struct bp_engine *e, struct vstate *v,
+						   struct bp_ctl_module *m)
 {
 	m->name[sizeof(m->name) - 1] = '\0';
 	for (struct module **p = &e->modules; *p; p = &(*p)->next) {
@@ -1648,7 +1696,8 @@ static BP_MUST_CHECK struct bp_err *on_module_free(struct bp_engine *e, struct v
 }
 
 /* Kernel console text; a guest may cut its lines anywhere. */
-static BP_MUST_CHECK struct bp_err *on_console(struct bp_engine *e, struct vstate *v, const char *text, size_t len)
+static BP_MUST_CHECK struct bp_err *on_console(struct bp_engine *e, struct vstate *v, const char *text,
+					       size_t len)
 {
 	struct bp_err *err = NULL;
 
@@ -1663,7 +1712,8 @@ static BP_MUST_CHECK struct bp_err *on_console(struct bp_engine *e, struct vstat
 		if (e->line_len) {
 			snprintf(e->status.last_line, sizeof(e->status.last_line), "%.159s", e->line);
 			if (strstr(e->line, "Kernel panic") && !e->status.panic_text[0])
-				snprintf(e->status.panic_text, sizeof(e->status.panic_text), "%.159s", e->line);
+				snprintf(e->status.panic_text, sizeof(e->status.panic_text), "%.159s",
+					 e->line);
 			err = fact(e, v, BP_FACT_CONSOLE, e->line, "printk", 0, 0, 0, 0);
 			if (!err && e->opts.until_console && !e->status.ready &&
 			    e->opts.until_console(e->opts.until_console_self, e->line))
@@ -1681,7 +1731,8 @@ static BP_MUST_CHECK struct bp_err *on_mark(struct bp_engine *e, struct vstate *
 	if (hook >= e->shm->n_hooks || hook >= BP_MAX_HOOKS)
 		return NULL;
 	if ((int)hook == e->opts.until_hook)
-		return bp_engine_ready(e, e->opts.until_function ? e->opts.until_function : "function", v->now_ns);
+		return bp_engine_ready(e, e->opts.until_function ? e->opts.until_function : "function",
+				       v->now_ns);
 	name = e->opts.mark_names[hook];
 	if (!name)
 		return NULL;
@@ -1708,7 +1759,7 @@ static BP_MUST_CHECK struct bp_err *on_ctl(struct bp_engine *e, struct vstate *v
 {
 	unsigned vcpu = (unsigned)(v - e->v);
 	size_t bytes = (size_t)n * sizeof(struct bp_ring_rec);
-	uint64_t pos = v->pos + 1, pair[2] = { 0, 0 };
+	uint64_t pos = v->pos + 1, pair[2] = {0, 0};
 	bp_autofree char *text = NULL;
 	struct bp_err *err = NULL;
 	union {
@@ -1726,7 +1777,8 @@ static BP_MUST_CHECK struct bp_err *on_ctl(struct bp_engine *e, struct vstate *v
 		if (n != 1)
 			break;
 		payload(e, vcpu, pos, pair, sizeof(pair));
-		if ((pair[0] > v->ticks << BP_TICK_SHIFT && pair[0] - (v->ticks << BP_TICK_SHIFT) > MAX_JUMP_TICKS) ||
+		if ((pair[0] > v->ticks << BP_TICK_SHIFT &&
+		     pair[0] - (v->ticks << BP_TICK_SHIFT) > MAX_JUMP_TICKS) ||
 		    (pair[1] > v->insns && pair[1] - v->insns > MAX_JUMP_INSNS))
 			break;
 		if (pair[0] >> BP_TICK_SHIFT > v->ticks)
@@ -1800,21 +1852,24 @@ static BP_MUST_CHECK struct bp_err *on_ctl(struct bp_engine *e, struct vstate *v
 		if (mm)
 			err = mm_add(e, mm, u.map.start, u.map.end, u.map.pgoff, text + sizeof(u.map));
 		if (!err)
-			err = fact(e, v, BP_FACT_MAP, text + sizeof(u.map), "", u.map.start, u.map.end, u.map.pgoff, v->ctx->id);
+			err = fact(e, v, BP_FACT_MAP, text + sizeof(u.map), "", u.map.start, u.map.end,
+				   u.map.pgoff, v->ctx->id);
 		return err;
 	}
 	if (text && (id == BP_CTL_MODULE || id == BP_CTL_MODULE_FREE) && bytes >= sizeof(u.mod)) {
 		memcpy(&u.mod, text, sizeof(u.mod));
 		if (u.mod.syms_len > bytes - sizeof(u.mod))
 			u.mod.syms_len = 0;
-		return id == BP_CTL_MODULE ? on_module(e, v, &u.mod, text + sizeof(u.mod)) : on_module_free(e, v, &u.mod);
+		return id == BP_CTL_MODULE ? on_module(e, v, &u.mod, text + sizeof(u.mod))
+					   : on_module_free(e, v, &u.mod);
 	}
 	if (text && id == BP_CTL_CONSOLE && bytes >= 8) {
 		memcpy(&u.len, text, 8);
 		if (u.len <= bytes - 8)
 			return on_console(e, v, text + 8, u.len);
 	}
-	return bp_err_new(BP_EDATA, "the plugin sent a record that makes no sense (%u, %llu)", id, (unsigned long long)n);
+	return bp_err_new(BP_EDATA, "the plugin sent a record that makes no sense (%u, %llu)", id,
+			  (unsigned long long)n);
 }
 
 /* ---- folded totals ---- */
@@ -1839,8 +1894,14 @@ static BP_MUST_CHECK struct bp_err *write_folds(struct bp_engine *e)
 		if (!f->calls && !f->self_ns && !f->self_insns && !f->total_ns && !f->total_insns)
 			continue;
 		rows[n++] = (struct bp_fold){
-			.func = i, .calls = f->calls, .self_ns = f->self_ns, .self_insns = f->self_insns,
-			.total_ns = f->total_ns, .total_insns = f->total_insns, .min_ns = f->min_ns, .max_ns = f->max_ns,
+		    .func = i,
+		    .calls = f->calls,
+		    .self_ns = f->self_ns,
+		    .self_insns = f->self_insns,
+		    .total_ns = f->total_ns,
+		    .total_insns = f->total_insns,
+		    .min_ns = f->min_ns,
+		    .max_ns = f->max_ns,
 		};
 	}
 	if (!n)
@@ -1870,8 +1931,8 @@ static BP_MUST_CHECK struct bp_err *write_events(struct bp_engine *e)
 }
 
 /*
- * The file is as large as it may be: what happens from here on is only added up. What is on the stacks now ends with
- * the events for a reader, so the totals take over from there.
+ * The file is as large as it may be: what happens from here on is only added up. What is on the stacks now
+ * ends with the events for a reader, so the totals take over from there.
  */
 static BP_MUST_CHECK struct bp_err *end_events(struct bp_engine *e)
 {
@@ -1891,7 +1952,8 @@ static BP_MUST_CHECK struct bp_err *end_events(struct bp_engine *e)
 	return fact(e, NULL, BP_FACT_INFO, "events_end_ns", buf, 0, 0, 0, 0);
 }
 
-/* Now and then, so that a kill does not lose all of the totals; less often the more of the room they have taken. */
+/* Now and then, so that a kill does not lose all of the totals; less often the more of the room they have
+ * taken. */
 static BP_MUST_CHECK struct bp_err *fold_now_and_then(struct bp_engine *e)
 {
 	uint64_t share = e->opts.max_bytes / FOLD_SHARE, pause;
@@ -1902,7 +1964,8 @@ static BP_MUST_CHECK struct bp_err *fold_now_and_then(struct bp_engine *e)
 		return NULL;
 	if (!e->fold_first_ns)
 		e->fold_first_ns = e->fold_last_ns = e->status.now_ns;
-	pause = (uint64_t)((double)(e->status.now_ns - e->fold_first_ns) * (double)e->fold_bytes / (double)share);
+	pause =
+	    (uint64_t)((double)(e->status.now_ns - e->fold_first_ns) * (double)e->fold_bytes / (double)share);
 	if (pause < FOLD_NS)
 		pause = FOLD_NS;
 	if (e->status.now_ns - e->fold_last_ns < pause ||
@@ -1940,7 +2003,8 @@ static BP_MUST_CHECK struct bp_err *run_vcpu(struct bp_engine *e, unsigned i, ui
 		if (id < BP_CTL_N) {
 			n = (uint32_t)r.b;
 			if (n >= head - v->pos)
-				return bp_err_new(BP_EDATA, "a record of vCPU %u is longer than what was sent", i);
+				return bp_err_new(BP_EDATA,
+						  "a record of vCPU %u is longer than what was sent", i);
 			if (is_ordered(id) && !take_ctl) {
 				*at_ctl = full_ticks(v->ticks, &r) + 1;
 				break;
@@ -1996,7 +2060,7 @@ static BP_MUST_CHECK struct bp_err *first_time(struct bp_engine *e)
 
 struct bp_err *bp_engine_drain(struct bp_engine *e, uint64_t *n)
 {
-	uint64_t head[BP_MAX_VCPUS], ctl[BP_MAX_VCPUS] = { 0 }, before = e->status.records;
+	uint64_t head[BP_MAX_VCPUS], ctl[BP_MAX_VCPUS] = {0}, before = e->status.records;
 	struct bp_err *err = NULL;
 
 	*n = 0;
@@ -2026,7 +2090,8 @@ struct bp_err *bp_engine_drain(struct bp_engine *e, uint64_t *n)
 		err = run_vcpu(e, best, head[best], true, &ctl[best]);
 	}
 	*n = e->status.records - before;
-	if (!err && e->n_events && e->status.now_ns > e->block_ns + (e->fold_below_ns ? 5 * BLOCK_NS : BLOCK_NS))
+	if (!err && e->n_events &&
+	    e->status.now_ns > e->block_ns + (e->fold_below_ns ? 5 * BLOCK_NS : BLOCK_NS))
 		err = flush_block(e);
 	if (!err && e->opts.max_bytes)
 		err = fold_now_and_then(e);
@@ -2042,7 +2107,8 @@ struct bp_err *bp_engine_finish(struct bp_engine *e, uint64_t end_ns)
 
 		if (v->halted) {
 			/* Halted when everything ended: that is time, too. */
-			uint64_t end = (end_ns < e->limit_ns ? end_ns : e->limit_ns) >> TICK_SHIFT << TICK_SHIFT;
+			uint64_t end = (end_ns < e->limit_ns ? end_ns : e->limit_ns) >> TICK_SHIFT
+											    << TICK_SHIFT;
 
 			if (end > v->now_ns)
 				v->now_ns = end;
@@ -2073,8 +2139,9 @@ const struct bp_engine_status *bp_engine_status(struct bp_engine *e)
 	return &e->status;
 }
 
-struct bp_err *bp_engine_create(struct bp_ring_shm *shm, struct bp_trace_writer *writer, const struct bp_names *names,
-				const struct bp_engine_options *opts, struct bp_engine **ret)
+struct bp_err *bp_engine_create(struct bp_ring_shm *shm, struct bp_trace_writer *writer,
+				const struct bp_names *names, const struct bp_engine_options *opts,
+				struct bp_engine **ret)
 {
 	struct bp_engine *e = calloc(1, sizeof(*e));
 	uint8_t *base = (uint8_t *)shm;

@@ -23,7 +23,8 @@ struct bp_names {
 	bool (*kernel)(void *self, uint64_t link_addr, const char **name, uint64_t *start);
 	/* User function at a byte offset in a guest file. */
 	bool (*user)(void *self, const char *guest_path, uint64_t offset, const char **name, uint64_t *start);
-	/* Firmware or boot code at a linear address: a small number, its name and its phase mark (or NULL). */
+	/* Firmware or boot code at a linear address: a small number, its name and its phase mark (or NULL).
+	 */
 	unsigned (*region)(void *self, uint64_t linear, const char **name, const char **mark);
 	/* Initcall level of a function as linked, -1 if it is none. */
 	int (*initcall_level)(void *self, uint64_t link_addr, const char **level_name);
@@ -31,18 +32,18 @@ struct bp_names {
 
 /* What happened that the recorder must act on; kept until read. */
 struct bp_engine_status {
-	uint64_t now_ns;          /* host time of the newest event */
-	uint64_t insns;           /* of all vCPUs */
+	uint64_t now_ns; /* host time of the newest event */
+	uint64_t insns;  /* of all vCPUs */
 	uint64_t calls;
 	uint64_t events;
-	uint64_t records;         /* raw records taken from the rings */
+	uint64_t records; /* raw records taken from the rings */
 	uint64_t lost;
-	uint64_t unmatched;       /* landings on a stack that had no frame for them */
-	uint64_t stolen;          /* tasks that two vCPUs claimed: clocks of the host not in step */
+	uint64_t unmatched; /* landings on a stack that had no frame for them */
+	uint64_t stolen;    /* tasks that two vCPUs claimed: clocks of the host not in step */
 	uint64_t too_deep;
 	uint64_t folded_calls;
-	const char *phase;        /* last mark */
-	char last_line[160];      /* last console line from the guest kernel */
+	const char *phase;   /* last mark */
+	char last_line[160]; /* last console line from the guest kernel */
 	bool panic, reboot, poweroff, halt, ready;
 	char panic_text[160];
 	char ready_by[160];
@@ -51,16 +52,18 @@ struct bp_engine_status {
 
 struct bp_engine_options {
 	const char *const *mark_names; /* per hook: name of its mark, NULL for none */
-	const char *until_function;    /* mark name "ready" when the hook of that index is entered: see until_hook */
-	int until_hook;                /* -1: none */
-	const char *until_exec;        /* ready when this path is exec'd */
+	const char
+	    *until_function;    /* mark name "ready" when the hook of that index is entered: see until_hook */
+	int until_hook;         /* -1: none */
+	const char *until_exec; /* ready when this path is exec'd */
 	bool (*until_console)(void *self, const char *line); /* ready when it returns true; NULL: none */
 	void *until_console_self;
-	uint64_t max_bytes;            /* 0: unbounded */
-	/* End at the guest's request to be switched off: how long it waits for that differs from run to run. */
+	uint64_t max_bytes; /* 0: unbounded */
+	/* End at the guest's request to be switched off: how long it waits for that differs from run to run.
+	 */
 	bool end_at_poweroff;
-	uint64_t start_ticks;          /* host ticks at time 0 */
-	double ns_per_tick;            /* of one unscaled host tick */
+	uint64_t start_ticks; /* host ticks at time 0 */
+	double ns_per_tick;   /* of one unscaled host tick */
 };
 
 struct bp_engine;
@@ -82,7 +85,8 @@ struct bp_err *bp_engine_drain(struct bp_engine *e, uint64_t *n) BP_MUST_CHECK;
 struct bp_err *bp_engine_finish(struct bp_engine *e, uint64_t end_ns) BP_MUST_CHECK;
 
 /** bp_engine_mark() - add a mark from outside ("ready" by port, "qemu-exit") at a host time */
-struct bp_err *bp_engine_mark(struct bp_engine *e, const char *name, const char *detail, uint64_t ns) BP_MUST_CHECK;
+struct bp_err *bp_engine_mark(struct bp_engine *e, const char *name, const char *detail,
+			      uint64_t ns) BP_MUST_CHECK;
 
 /** bp_engine_ready() - the ready marker was seen outside (console, port) at @ns: nothing later is recorded */
 struct bp_err *bp_engine_ready(struct bp_engine *e, const char *by, uint64_t ns) BP_MUST_CHECK;

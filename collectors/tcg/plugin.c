@@ -17,7 +17,8 @@
  * returns, see find_registers(); it depends on no structure layout of a QEMU version except that an
  * x86 CPU state begins with the 16 general registers followed by the instruction pointer.
  *
- * Hot path: on_entry() and on_landing(). They neither allocate nor fail nor make system calls; a full ring makes them wait.
+ * Hot path: on_entry() and on_landing(). They neither allocate nor fail nor make system calls; a full ring
+ * makes them wait.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -43,7 +44,18 @@
 
 EXPORT int qemu_plugin_version = 1;
 
-enum { REG_RAX = 0, REG_RCX, REG_RDX, REG_RBX, REG_RSP, REG_RBP, REG_RSI, REG_RDI, REG_RIP = 16, N_REGS = 17 };
+enum {
+	REG_RAX = 0,
+	REG_RCX,
+	REG_RDX,
+	REG_RBX,
+	REG_RSP,
+	REG_RBP,
+	REG_RSI,
+	REG_RDI,
+	REG_RIP = 16,
+	N_REGS = 17
+};
 
 #define KERNEL_HALF 0xffff800000000000ull
 /* Landings this far below the last record's stack pointer are on the same stack. */
@@ -57,31 +69,31 @@ struct site {
 	uint32_t id;
 	uint32_t n_insns;
 	uint32_t flags;
-	int hook;                  /* index into the hooks, -1 for none */
-	struct site *next;         /* hash chain */
+	int hook;          /* index into the hooks, -1 for none */
+	struct site *next; /* hash chain */
 };
 
 enum pending {
 	PENDING_NONE,
-	PENDING_CALL,              /* the next block to be translated is a function */
-	PENDING_UNWIND,            /* ... is where code goes on after the stack was cut back, as longjmp() does */
+	PENDING_CALL,   /* the next block to be translated is a function */
+	PENDING_UNWIND, /* ... is where code goes on after the stack was cut back, as longjmp() does */
 };
 
 struct vcpu {
-	_Alignas(128) uint64_t insns;   /* instructions started, without the current block */
-	uint64_t *insns_ptr;       /* where blocks add to: &insns, or the scoreboard's slot */
-	const uint64_t *regs;      /* QEMU's registers of this vCPU; unknown_regs until found */
+	_Alignas(128) uint64_t insns; /* instructions started, without the current block */
+	uint64_t *insns_ptr;          /* where blocks add to: &insns, or the scoreboard's slot */
+	const uint64_t *regs;         /* QEMU's registers of this vCPU; unknown_regs until found */
 	struct bp_ring_rec *ring;
 	uint64_t head, tail_seen;
 	struct bp_ring_vcpu *shm;
-	uint64_t stamp_insns;      /* instructions at the last record that carried the host's clock */
-	uint64_t last_sp;          /* stack pointer of the last record, 0: it says nothing about the next */
-	uint32_t pending;          /* enum pending: the last thing seen was a jump to an address nobody knows yet */
-	uint64_t stub_sp;          /* user space jumped through a stub with this stack pointer, ANY_SP; 0: no */
-	uint64_t stub_next;        /* ... and this is the address behind the jump */
+	uint64_t stamp_insns; /* instructions at the last record that carried the host's clock */
+	uint64_t last_sp;     /* stack pointer of the last record, 0: it says nothing about the next */
+	uint32_t pending;   /* enum pending: the last thing seen was a jump to an address nobody knows yet */
+	uint64_t stub_sp;   /* user space jumped through a stub with this stack pointer, ANY_SP; 0: no */
+	uint64_t stub_next; /* ... and this is the address behind the jump */
 	uint32_t find_tries;
 	bool idle;
-	void *cpu;                 /* QEMU's CPUState */
+	void *cpu; /* QEMU's CPUState */
 };
 
 static struct bp_ring_shm *shm;
@@ -90,7 +102,7 @@ static const uint8_t *text_bitmap;
 static struct vcpu vcpus[BP_MAX_VCPUS];
 static bool inline_global, inline_per_vcpu;
 /* Stands for registers not found yet: no code runs at this address. */
-static const uint64_t unknown_regs[N_REGS] = { [REG_RIP] = 1 };
+static const uint64_t unknown_regs[N_REGS] = {[REG_RIP] = 1};
 static pid_t recorder_pid;
 
 /* Looked up in QEMU at load time. */
@@ -98,7 +110,8 @@ static struct {
 	const void *(*insn_data_v1)(const struct qemu_plugin_insn *insn);
 	size_t (*insn_data_v3)(const struct qemu_plugin_insn *insn, void *dest, size_t len);
 	void (*tb_inline_v1)(struct qemu_plugin_tb *tb, int op, void *ptr, uint64_t imm);
-	void (*tb_inline_per_vcpu)(struct qemu_plugin_tb *tb, int op, struct qemu_plugin_u64 entry, uint64_t imm);
+	void (*tb_inline_per_vcpu)(struct qemu_plugin_tb *tb, int op, struct qemu_plugin_u64 entry,
+				   uint64_t imm);
 	struct qemu_plugin_scoreboard *(*scoreboard_new)(size_t bytes);
 	void *(*scoreboard_find)(struct qemu_plugin_scoreboard *sb, unsigned vcpu);
 	void *(*get_cpu)(int index);
@@ -126,7 +139,7 @@ __attribute__((constructor)) static void choose_api_version(void)
 /* ---- sets of addresses, all under `lock`, used at translation only ---- */
 
 struct addr_set {
-	uint64_t *slots;     /* 0 is empty */
+	uint64_t *slots; /* 0 is empty */
 	size_t cap, used;
 };
 
@@ -184,7 +197,7 @@ static void set_add(struct addr_set *s, uint64_t a)
 
 static void set_remove_range(struct addr_set *s, uint64_t start, uint64_t end)
 {
-	struct addr_set kept = { 0 };
+	struct addr_set kept = {0};
 
 	for (size_t i = 0; i < s->cap; i++)
 		if (s->slots[i] && (s->slots[i] < start || s->slots[i] >= end))
@@ -251,8 +264,8 @@ static inline uint64_t insns_of(const struct vcpu *v)
 }
 
 /* A control record at @insns instructions, with a payload of one or two pieces. */
-static void put_ctl_at(struct vcpu *v, uint64_t insns, enum bp_ctl code, const void *p1, size_t len1, const void *p2,
-		       size_t len2)
+static void put_ctl_at(struct vcpu *v, uint64_t insns, enum bp_ctl code, const void *p1, size_t len1,
+		       const void *p2, size_t len2)
 {
 	uint64_t n = (len1 + len2 + sizeof(struct bp_ring_rec) - 1) / sizeof(struct bp_ring_rec);
 	uint64_t ticks = host_ticks();
@@ -283,7 +296,8 @@ static void put_ctl_at(struct vcpu *v, uint64_t insns, enum bp_ctl code, const v
 	publish(v);
 }
 
-static void put_ctl(struct vcpu *v, enum bp_ctl code, const void *p1, size_t len1, const void *p2, size_t len2)
+static void put_ctl(struct vcpu *v, enum bp_ctl code, const void *p1, size_t len1, const void *p2,
+		    size_t len2)
 {
 	put_ctl_at(v, insns_of(v), code, p1, len1, p2, len2);
 }
@@ -293,7 +307,7 @@ static void put_ctl(struct vcpu *v, enum bp_ctl code, const void *p1, size_t len
 static int read_by_gdb(void *cpu, uint64_t regs[N_REGS])
 {
 	/* gdb's order of the general registers, as indices into QEMU's own order. */
-	static const uint8_t order[16] = { 0, 3, 1, 2, 6, 7, 5, 4, 8, 9, 10, 11, 12, 13, 14, 15 };
+	static const uint8_t order[16] = {0, 3, 1, 2, 6, 7, 5, 4, 8, 9, 10, 11, 12, 13, 14, 15};
 
 	for (int i = 0; i < N_REGS; i++) {
 		/* struct _GByteArray { guint8 *data; guint len; } is public ABI of glib. */
@@ -362,11 +376,11 @@ static __attribute__((noinline)) void slow_site(struct vcpu *v, const struct sit
 /*
  * One record. Reading the host's clock costs more than everything else here, so a record less than
  * BP_STAMP_INSNS instructions after the last stamped one goes without; the recorder divides the time
- * between two stamps by instructions. Only stamped records are published: what is visible always ends with one.
- * Everything unusual goes to slow_site() in a tail call, so that the usual way saves no registers.
+ * between two stamps by instructions. Only stamped records are published: what is visible always ends with
+ * one. Everything unusual goes to slow_site() in a tail call, so that the usual way saves no registers.
  */
-static inline __attribute__((always_inline)) void site_record(struct vcpu *v, const struct site *s, uint64_t insns,
-							       uint64_t sp)
+static inline __attribute__((always_inline)) void site_record(struct vcpu *v, const struct site *s,
+							      uint64_t insns, uint64_t sp)
 {
 	uint64_t since = insns - v->stamp_insns, head = v->head;
 	struct bp_ring_rec *r = &v->ring[head & (BP_RING_RECORDS - 1)];
@@ -415,11 +429,11 @@ static __attribute__((noinline)) void slow_site(struct vcpu *v, const struct sit
 		}
 	}
 	if (insns - v->stamp_insns > UINT32_MAX / 2)
-		put_ctl_at(v, insns, BP_CTL_SYNC, &(uint64_t[2]){ host_ticks(), insns }, 16, NULL, 0);
+		put_ctl_at(v, insns, BP_CTL_SYNC, &(uint64_t[2]){host_ticks(), insns}, 16, NULL, 0);
 	if (v->regs[REG_RIP] != s->pc &&
 	    /* 16-bit code: the instruction pointer lacks the segment base */
 	    (s->flags & BP_SITE_KERNEL || v->regs[REG_RIP] > 0xffff))
-		put_ctl_at(v, insns, BP_CTL_PC, &(uint64_t[2]){ v->regs[REG_RIP], 0 }, 16, NULL, 0);
+		put_ctl_at(v, insns, BP_CTL_PC, &(uint64_t[2]){v->regs[REG_RIP], 0}, 16, NULL, 0);
 	put_site(v, s, insns, v->regs[REG_RSP]);
 }
 
@@ -452,7 +466,8 @@ static void on_user_entry(unsigned cpu, void *udata)
 
 /*
  * A landing says that everything below the stack pointer has returned. When the record before it was for
- * the same stack pointer or a higher one on this stack, nothing can have returned: a loop that begins behind a call.
+ * the same stack pointer or a higher one on this stack, nothing can have returned: a loop that begins behind
+ * a call.
  */
 static void on_landing(unsigned cpu, void *udata)
 {
@@ -564,7 +579,7 @@ static const char *guest_path(const struct vcpu *v, uint64_t file, char *dst, si
 static void hook_switch(struct vcpu *v)
 {
 	const struct bp_guest_layout *l = &shm->layout;
-	struct bp_ctl_switch c = { .prev = v->regs[REG_RDI], .next = v->regs[REG_RSI] };
+	struct bp_ctl_switch c = {.prev = v->regs[REG_RDI], .next = v->regs[REG_RSI]};
 
 	if (l->task_pid >= 0 && l->task_comm >= 0) {
 		c.known = guest_read(v, c.next + (uint64_t)l->task_pid, &c.pid, 4);
@@ -581,7 +596,7 @@ static void hook_exec(struct vcpu *v)
 {
 	const struct bp_guest_layout *l = &shm->layout;
 	uint64_t bprm = v->regs[REG_RDI];
-	struct bp_ctl_exec c = { .mm = guest_u64(v, bprm, l->bprm_mm) };
+	struct bp_ctl_exec c = {.mm = guest_u64(v, bprm, l->bprm_mm)};
 	char path[1024];
 
 	c.path_len = guest_string(v, guest_u64(v, bprm, l->bprm_filename), path, sizeof(path));
@@ -591,7 +606,7 @@ static void hook_exec(struct vcpu *v)
 static void hook_fork(struct vcpu *v)
 {
 	const struct bp_guest_layout *l = &shm->layout;
-	struct bp_ctl_fork c = { .task = v->regs[REG_RDI] };
+	struct bp_ctl_fork c = {.task = v->regs[REG_RDI]};
 
 	c.mm = guest_u64(v, c.task, l->task_mm);
 	c.pid = guest_u32(v, c.task, l->task_pid);
@@ -603,7 +618,7 @@ static void hook_mmap(struct vcpu *v)
 {
 	const struct bp_guest_layout *l = &shm->layout;
 	uint64_t vma = v->regs[REG_RDI], file = guest_u64(v, vma, l->vma_file);
-	struct bp_ctl_mmap c = { .mm = guest_u64(v, vma, l->vma_mm) };
+	struct bp_ctl_mmap c = {.mm = guest_u64(v, vma, l->vma_mm)};
 	char path[1024];
 	const char *p;
 
@@ -671,7 +686,7 @@ static void hook_module(struct vcpu *v, bool load)
 {
 	const struct bp_guest_layout *l = &shm->layout;
 	uint64_t mod = v->regs[REG_RDI];
-	struct bp_ctl_module c = { 0 };
+	struct bp_ctl_module c = {0};
 	char *syms = NULL;
 
 	if (l->mod_name < 0 || l->mod_base < 0)
@@ -718,7 +733,8 @@ static void on_hook(unsigned cpu, void *udata)
 	v->pending = PENDING_NONE;
 	v->last_sp = 0;
 	if (shm->hooks[s->hook].kind == BP_HOOK_SYSCALL || shm->hooks[s->hook].kind == BP_HOOK_STAMP) {
-		put_site(v, s, insns, v->regs[shm->hooks[s->hook].kind == BP_HOOK_SYSCALL ? REG_RAX : REG_RSP]);
+		put_site(v, s, insns,
+			 v->regs[shm->hooks[s->hook].kind == BP_HOOK_SYSCALL ? REG_RAX : REG_RSP]);
 		*v->insns_ptr += s->n_insns;
 		return;
 	}
@@ -743,13 +759,13 @@ static void on_hook(unsigned cpu, void *udata)
 		hook_module(v, false);
 		break;
 	case BP_HOOK_EXIT:
-		put_ctl(v, BP_CTL_EXIT, &(uint64_t[2]){ v->regs[REG_RDI], 0 }, 16, NULL, 0);
+		put_ctl(v, BP_CTL_EXIT, &(uint64_t[2]){v->regs[REG_RDI], 0}, 16, NULL, 0);
 		break;
 	case BP_HOOK_CONSOLE:
 		hook_console(v);
 		break;
 	case BP_HOOK_MARK:
-		put_ctl(v, BP_CTL_MARK, &(uint64_t[2]){ (uint64_t)s->hook, v->regs[REG_RDI] }, 16, NULL, 0);
+		put_ctl(v, BP_CTL_MARK, &(uint64_t[2]){(uint64_t)s->hook, v->regs[REG_RDI]}, 16, NULL, 0);
 		break;
 	default:
 		break;
@@ -785,7 +801,8 @@ static enum flow decode_flow(const uint8_t *b, size_t n, uint64_t next, uint64_t
 
 	while (i < n && (b[i] == 0xf2 || b[i] == 0xf3 || b[i] == 0x66 || b[i] == 0x2e || b[i] == 0x3e))
 		i++;
-	/* REX exists in 64-bit mode only, where a bare 0x4x is never the last instruction of a block by itself. */
+	/* REX exists in 64-bit mode only, where a bare 0x4x is never the last instruction of a block by
+	 * itself. */
 	if (i + 1 < n && (b[i] & 0xf0) == 0x40)
 		i++;
 	if (i >= n)
@@ -828,7 +845,8 @@ enum stub { STUB_NONE, STUB_PLT, STUB_RESOLVER };
 /*
  * Jumps from a program's procedure linkage table into a library: through an address in memory relative
  * to the instruction pointer, which compilers use for nothing but tail calls to other files; or, at the
- * first call, through r11 at the end of the dynamic linker's resolver. Source: System V ABI for AMD64, "Procedure Linkage Table".
+ * first call, through r11 at the end of the dynamic linker's resolver. Source: System V ABI for AMD64,
+ * "Procedure Linkage Table".
  */
 static enum stub decode_stub(const uint8_t *b, size_t n)
 {
@@ -884,8 +902,8 @@ static bool after_call(const struct qemu_plugin_insn *insn, uint64_t vaddr)
 /* The recorder reads the kernel's symbols while QEMU and the firmware start. */
 static __attribute__((noinline)) void wait_prepared(void)
 {
-	while (!__atomic_load_n(&shm->prepared, __ATOMIC_ACQUIRE) && !__atomic_load_n(&shm->stop, __ATOMIC_RELAXED) &&
-	       getppid() == recorder_pid)
+	while (!__atomic_load_n(&shm->prepared, __ATOMIC_ACQUIRE) &&
+	       !__atomic_load_n(&shm->stop, __ATOMIC_RELAXED) && getppid() == recorder_pid)
 		usleep(500);
 }
 
@@ -928,9 +946,9 @@ static struct site *site_get(uint64_t pc, uint32_t flags, uint32_t n_insns, int 
 	s = malloc(sizeof(*s));
 	if (!s)
 		return NULL;
-	*s = (struct site){ .pc = pc, .flags = flags, .n_insns = n_insns, .hook = hook, .next = site_hash[h] };
+	*s = (struct site){.pc = pc, .flags = flags, .n_insns = n_insns, .hook = hook, .next = site_hash[h]};
 	s->id = (uint32_t)shm->n_sites + BP_CTL_N;
-	shm_sites[shm->n_sites] = (struct bp_site){ .pc = pc, .flags = flags, .n_insns = n_insns };
+	shm_sites[shm->n_sites] = (struct bp_site){.pc = pc, .flags = flags, .n_insns = n_insns};
 	shm->n_sites++;
 	site_hash[h] = s;
 	return s;
@@ -967,7 +985,8 @@ static bool is_function_start(const struct vcpu *v, uint64_t vaddr, const uint8_
 			if (module_starts.used && vaddr >= KERNEL_IMAGE_AREA)
 				return false;
 		}
-		/* Kernel code without symbols: the padding of the function tracer, or endbr64, or a call to it. */
+		/* Kernel code without symbols: the padding of the function tracer, or endbr64, or a call to
+		 * it. */
 		if (first_len == 5 && !memcmp(first, "\x0f\x1f\x44\x00\x00", 5))
 			return true;
 	}
@@ -975,7 +994,8 @@ static bool is_function_start(const struct vcpu *v, uint64_t vaddr, const uint8_
 		return true;
 	if (set_has(&call_targets, vaddr))
 		return true;
-	/* Not the rest of a stub whose function is not bound yet; pages may be shared at several addresses. */
+	/* Not the rest of a stub whose function is not bound yet; pages may be shared at several addresses.
+	 */
 	if (vaddr < KERNEL_HALF && v && v->stub_sp && (v->stub_next ^ vaddr) & 4095)
 		return v->stub_sp == ANY_SP || v->stub_sp == v->regs[REG_RSP];
 	return v && v->pending == PENDING_CALL;
@@ -994,7 +1014,7 @@ static void count_inline(struct qemu_plugin_tb *tb, size_t n)
 {
 	if (inline_per_vcpu)
 		q.tb_inline_per_vcpu(tb, QEMU_PLUGIN_INLINE_ADD_U64,
-				     (struct qemu_plugin_u64){ .score = scoreboard, .offset = 0 }, n);
+				     (struct qemu_plugin_u64){.score = scoreboard, .offset = 0}, n);
 	else if (inline_global)
 		q.tb_inline_v1(tb, QEMU_PLUGIN_INLINE_ADD_U64, &vcpus[0].insns, n);
 	else
@@ -1037,9 +1057,11 @@ static void on_translate(qemu_plugin_id_t id, struct qemu_plugin_tb *tb)
 	if (flow == FLOW_CALL || flow == FLOW_CALL_INDIRECT)
 		set_add(&return_sites, next);
 	if (flow == FLOW_CALL_INDIRECT)
-		qemu_plugin_register_vcpu_insn_exec_cb(last, on_indirect, QEMU_PLUGIN_CB_NO_REGS, (void *)PENDING_CALL);
+		qemu_plugin_register_vcpu_insn_exec_cb(last, on_indirect, QEMU_PLUGIN_CB_NO_REGS,
+						       (void *)PENDING_CALL);
 	if (flow == FLOW_JUMP_INDIRECT && loads_stack_pointer(tb, n))
-		qemu_plugin_register_vcpu_insn_exec_cb(last, on_indirect, QEMU_PLUGIN_CB_NO_REGS, (void *)PENDING_UNWIND);
+		qemu_plugin_register_vcpu_insn_exec_cb(last, on_indirect, QEMU_PLUGIN_CB_NO_REGS,
+						       (void *)PENDING_UNWIND);
 	if (vaddr < KERNEL_HALF && flow == FLOW_JUMP_INDIRECT && !shm->no_user && shm->slide_known)
 		stub = decode_stub(lb, last_len);
 	if (stub)
@@ -1082,9 +1104,12 @@ static void on_translate(qemu_plugin_id_t id, struct qemu_plugin_tb *tb)
 	if (!s)
 		count_inline(tb, n);
 	else
-		qemu_plugin_register_vcpu_tb_exec_cb(tb, hook >= 0 ? on_hook :
-						     !(flags & ~BP_SITE_KERNEL & ~BP_SITE_LANDING) ? on_landing :
-						     flags & BP_SITE_KERNEL ? on_entry : on_user_entry,
+		qemu_plugin_register_vcpu_tb_exec_cb(tb,
+						     hook >= 0 ? on_hook
+						     : !(flags & ~BP_SITE_KERNEL & ~BP_SITE_LANDING)
+							 ? on_landing
+						     : flags & BP_SITE_KERNEL ? on_entry
+									      : on_user_entry,
 						     QEMU_PLUGIN_CB_NO_REGS, s);
 }
 
@@ -1129,7 +1154,8 @@ static void on_exit_qemu(qemu_plugin_id_t id, void *udata)
 	shm->atexit_ticks = host_ticks();
 	for (unsigned i = 0; i < shm->smp_vcpus && i < BP_MAX_VCPUS; i++) {
 		vcpus[i].shm->insns = insns_of(&vcpus[i]);
-		/* The rings may be used by vCPU threads still running (7.2's isa-debug-exit): only publish. */
+		/* The rings may be used by vCPU threads still running (7.2's isa-debug-exit): only publish.
+		 */
 	}
 }
 
@@ -1141,7 +1167,8 @@ static void lookup(void)
 		q.insn_data_v1 = NULL;
 	}
 	*(void **)&q.tb_inline_v1 = dlsym(RTLD_DEFAULT, "qemu_plugin_register_vcpu_tb_exec_inline");
-	*(void **)&q.tb_inline_per_vcpu = dlsym(RTLD_DEFAULT, "qemu_plugin_register_vcpu_tb_exec_inline_per_vcpu");
+	*(void **)&q.tb_inline_per_vcpu =
+	    dlsym(RTLD_DEFAULT, "qemu_plugin_register_vcpu_tb_exec_inline_per_vcpu");
 	*(void **)&q.scoreboard_new = dlsym(RTLD_DEFAULT, "qemu_plugin_scoreboard_new");
 	*(void **)&q.scoreboard_find = dlsym(RTLD_DEFAULT, "qemu_plugin_scoreboard_find");
 	*(void **)&q.get_cpu = dlsym(RTLD_DEFAULT, "qemu_get_cpu");

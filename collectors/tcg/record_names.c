@@ -116,7 +116,8 @@ static BP_MUST_CHECK struct bp_err *use_vmlinux(struct bp_record_names *n, const
 	struct bp_err *err;
 
 	if (!vmlinux && n->kernel) {
-		err = bp_debug_vmlinux_find(bp_kimage_build_id(n->kernel), bp_kimage_release(n->kernel), &found);
+		err = bp_debug_vmlinux_find(bp_kimage_build_id(n->kernel), bp_kimage_release(n->kernel),
+					    &found);
 		if (err || !found) {
 			bp_err_ignore(err);
 			return NULL;
@@ -131,8 +132,9 @@ static BP_MUST_CHECK struct bp_err *use_vmlinux(struct bp_record_names *n, const
 	if (err)
 		return err;
 	if (n->kernel && strcmp(bp_kimage_build_id(k), bp_kimage_build_id(n->kernel))) {
-		err = bp_err_new(BP_EUSAGE, "%s does not belong to this kernel: build-id %s, but %s has %s", vmlinux ? vmlinux : found,
-				 bp_kimage_build_id(k), n->kernel_path, bp_kimage_build_id(n->kernel));
+		err = bp_err_new(BP_EUSAGE, "%s does not belong to this kernel: build-id %s, but %s has %s",
+				 vmlinux ? vmlinux : found, bp_kimage_build_id(k), n->kernel_path,
+				 bp_kimage_build_id(n->kernel));
 		bp_kimage_destroy(k);
 		return err;
 	}
@@ -153,7 +155,11 @@ struct bp_err *bp_record_names_create(const char *kernel, const char *vmlinux, c
 	if (!n)
 		return bp_err_nomem();
 	n->names = (struct bp_names){
-		.self = n, .kernel = name_kernel, .user = name_user, .region = name_region, .initcall_level = name_initcall,
+	    .self = n,
+	    .kernel = name_kernel,
+	    .user = name_user,
+	    .region = name_region,
+	    .initcall_level = name_initcall,
 	};
 	err = bp_guestfs_create(&n->fs);
 	if (!err && kernel) {
@@ -169,7 +175,8 @@ struct bp_err *bp_record_names_create(const char *kernel, const char *vmlinux, c
 			err = NULL;
 		}
 		if (!err && n->kernel) {
-			n->names_from = strdup(bp_kimage_is_debug(n->kernel) ? kernel : "kallsyms in the kernel image");
+			n->names_from =
+			    strdup(bp_kimage_is_debug(n->kernel) ? kernel : "kallsyms in the kernel image");
 			if (!n->names_from)
 				err = bp_err_nomem();
 		}
@@ -223,10 +230,21 @@ const struct bp_names *bp_record_names_get(const struct bp_record_names *n)
 static bool is_no_function(const char *name)
 {
 	static const char *const prefixes[] = {
-		"__x86_return_thunk", "__x86_indirect_", "__fentry__", "srso_", "retbleed_", "its_return_thunk", "__pfx_",
-		"__cfi_", "zen_untrain", "native_irq_return_iret",
-		/* These move their own return address while they build pt_regs: no stack pointer tells that they returned. */
-		"error_entry", "paranoid_entry", "xen_error_entry",
+	    "__x86_return_thunk",
+	    "__x86_indirect_",
+	    "__fentry__",
+	    "srso_",
+	    "retbleed_",
+	    "its_return_thunk",
+	    "__pfx_",
+	    "__cfi_",
+	    "zen_untrain",
+	    "native_irq_return_iret",
+	    /* These move their own return address while they build pt_regs: no stack pointer tells that they
+	       returned. */
+	    "error_entry",
+	    "paranoid_entry",
+	    "xen_error_entry",
 	};
 
 	for (size_t i = 0; i < BP_ARRAY_SIZE(prefixes); i++)
@@ -237,7 +255,8 @@ static bool is_no_function(const char *name)
 
 static bool is_interrupt_entry(const char *name)
 {
-	return !strncmp(name, "asm_exc_", 8) || !strncmp(name, "asm_sysvec_", 11) || !strcmp(name, "asm_common_interrupt");
+	return !strncmp(name, "asm_exc_", 8) || !strncmp(name, "asm_sysvec_", 11) ||
+	       !strcmp(name, "asm_common_interrupt");
 }
 
 static const struct {
@@ -245,28 +264,28 @@ static const struct {
 	enum bp_hook_kind kind;
 	const char *mark;
 } hook_table[] = {
-	{ "__switch_to_asm", BP_HOOK_SWITCH, NULL },
-	{ "entry_SYSCALL_64", BP_HOOK_SYSCALL, NULL },
-	{ "begin_new_exec", BP_HOOK_EXEC, NULL },
-	{ "wake_up_new_task", BP_HOOK_FORK, NULL },
-	{ "perf_event_mmap", BP_HOOK_MMAP, NULL },
-	{ "do_init_module", BP_HOOK_MODULE, NULL },
-	{ "free_module", BP_HOOK_MODULE_FREE, NULL },
-	{ "do_exit", BP_HOOK_EXIT, NULL },
-	{ "univ8250_console_write", BP_HOOK_CONSOLE, NULL },
-	{ "hvc_console_print", BP_HOOK_CONSOLE, NULL },
-	{ "free_initmem", BP_HOOK_MARK, "kernel-init-done" },
-	{ "panic", BP_HOOK_MARK, "panic" },
-	{ "__x64_sys_reboot", BP_HOOK_MARK, "shutdown" },
-	{ "machine_restart", BP_HOOK_MARK, "reboot" },
-	{ "machine_emergency_restart", BP_HOOK_MARK, "reboot" },
-	{ "machine_power_off", BP_HOOK_MARK, "poweroff" },
-	{ "machine_halt", BP_HOOK_MARK, "halt" },
+    {"__switch_to_asm", BP_HOOK_SWITCH, NULL},
+    {"entry_SYSCALL_64", BP_HOOK_SYSCALL, NULL},
+    {"begin_new_exec", BP_HOOK_EXEC, NULL},
+    {"wake_up_new_task", BP_HOOK_FORK, NULL},
+    {"perf_event_mmap", BP_HOOK_MMAP, NULL},
+    {"do_init_module", BP_HOOK_MODULE, NULL},
+    {"free_module", BP_HOOK_MODULE_FREE, NULL},
+    {"do_exit", BP_HOOK_EXIT, NULL},
+    {"univ8250_console_write", BP_HOOK_CONSOLE, NULL},
+    {"hvc_console_print", BP_HOOK_CONSOLE, NULL},
+    {"free_initmem", BP_HOOK_MARK, "kernel-init-done"},
+    {"panic", BP_HOOK_MARK, "panic"},
+    {"__x64_sys_reboot", BP_HOOK_MARK, "shutdown"},
+    {"machine_restart", BP_HOOK_MARK, "reboot"},
+    {"machine_emergency_restart", BP_HOOK_MARK, "reboot"},
+    {"machine_power_off", BP_HOOK_MARK, "poweroff"},
+    {"machine_halt", BP_HOOK_MARK, "halt"},
 };
 
 static void add_hook(struct bp_ring_shm *shm, uint64_t addr, enum bp_hook_kind kind)
 {
-	shm->hooks[shm->n_hooks++] = (struct bp_hook){ .addr = addr, .kind = kind };
+	shm->hooks[shm->n_hooks++] = (struct bp_hook){.addr = addr, .kind = kind};
 }
 
 static int32_t offset(const struct bp_btf *btf, const char *type, const char *path)
@@ -279,28 +298,28 @@ static int32_t offset(const struct bp_btf *btf, const char *type, const char *pa
 static void fill_layout(const struct bp_btf *b, struct bp_guest_layout *l)
 {
 	*l = (struct bp_guest_layout){
-		.task_comm = offset(b, "task_struct", "comm"),
-		.task_pid = offset(b, "task_struct", "pid"),
-		.task_tgid = offset(b, "task_struct", "tgid"),
-		.task_mm = offset(b, "task_struct", "mm"),
-		.task_flags = offset(b, "task_struct", "flags"),
-		.task_parent = offset(b, "task_struct", "real_parent"),
-		.bprm_filename = offset(b, "linux_binprm", "filename"),
-		.bprm_mm = offset(b, "linux_binprm", "mm"),
-		.vma_start = offset(b, "vm_area_struct", "vm_start"),
-		.vma_end = offset(b, "vm_area_struct", "vm_end"),
-		.vma_pgoff = offset(b, "vm_area_struct", "vm_pgoff"),
-		.vma_flags = offset(b, "vm_area_struct", "vm_flags"),
-		.vma_file = offset(b, "vm_area_struct", "vm_file"),
-		.vma_mm = offset(b, "vm_area_struct", "vm_mm"),
-		.file_dentry = offset(b, "file", "f_path.dentry"),
-		.dentry_name = offset(b, "dentry", "d_name.name"),
-		.dentry_parent = offset(b, "dentry", "d_parent"),
-		.mod_name = offset(b, "module", "name"),
-		.mod_kallsyms = offset(b, "module", "kallsyms"),
-		.ks_symtab = offset(b, "mod_kallsyms", "symtab"),
-		.ks_num = offset(b, "mod_kallsyms", "num_symtab"),
-		.ks_strtab = offset(b, "mod_kallsyms", "strtab"),
+	    .task_comm = offset(b, "task_struct", "comm"),
+	    .task_pid = offset(b, "task_struct", "pid"),
+	    .task_tgid = offset(b, "task_struct", "tgid"),
+	    .task_mm = offset(b, "task_struct", "mm"),
+	    .task_flags = offset(b, "task_struct", "flags"),
+	    .task_parent = offset(b, "task_struct", "real_parent"),
+	    .bprm_filename = offset(b, "linux_binprm", "filename"),
+	    .bprm_mm = offset(b, "linux_binprm", "mm"),
+	    .vma_start = offset(b, "vm_area_struct", "vm_start"),
+	    .vma_end = offset(b, "vm_area_struct", "vm_end"),
+	    .vma_pgoff = offset(b, "vm_area_struct", "vm_pgoff"),
+	    .vma_flags = offset(b, "vm_area_struct", "vm_flags"),
+	    .vma_file = offset(b, "vm_area_struct", "vm_file"),
+	    .vma_mm = offset(b, "vm_area_struct", "vm_mm"),
+	    .file_dentry = offset(b, "file", "f_path.dentry"),
+	    .dentry_name = offset(b, "dentry", "d_name.name"),
+	    .dentry_parent = offset(b, "dentry", "d_parent"),
+	    .mod_name = offset(b, "module", "name"),
+	    .mod_kallsyms = offset(b, "module", "kallsyms"),
+	    .ks_symtab = offset(b, "mod_kallsyms", "symtab"),
+	    .ks_num = offset(b, "mod_kallsyms", "num_symtab"),
+	    .ks_strtab = offset(b, "mod_kallsyms", "strtab"),
 	};
 	/* Linux 6.4 replaced the two layouts of a module by an array of memory types. */
 	if (offset(b, "module", "core_layout.base") >= 0) {
@@ -317,7 +336,8 @@ static void fill_layout(const struct bp_btf *b, struct bp_guest_layout *l)
 }
 
 struct bp_err *bp_record_names_prepare(struct bp_record_names *n, struct bp_ring_shm *shm,
-				       const char *mark_names[BP_MAX_HOOKS], const char *until_function, int *until_hook)
+				       const char *mark_names[BP_MAX_HOOKS], const char *until_function,
+				       int *until_hook)
 {
 	uint8_t *bitmap = (uint8_t *)shm + bp_shm_bitmap_offset();
 	const struct bp_ksym *syms, *s;
@@ -326,13 +346,16 @@ struct bp_err *bp_record_names_prepare(struct bp_record_names *n, struct bp_ring
 	*until_hook = -1;
 	fill_layout(n->kernel ? bp_kimage_btf(n->kernel) : NULL, &shm->layout);
 	if (!n->kernel)
-		return until_function ? bp_err_new(BP_EUSAGE, "--until-function needs a kernel image: give --kernel-image") :
-					NULL;
+		return until_function
+			   ? bp_err_new(BP_EUSAGE,
+					"--until-function needs a kernel image: give --kernel-image")
+			   : NULL;
 	shm->text_base = n->text_start;
 	shm->text_bytes = n->text_end - n->text_start;
 	if (shm->text_bytes > BP_MAX_TEXT_BYTES)
-		return bp_err_new(BP_EUNSUPPORTED, "%s: a kernel text of %llu bytes is larger than any we know", n->kernel_path,
-				  (unsigned long long)shm->text_bytes);
+		return bp_err_new(BP_EUNSUPPORTED,
+				  "%s: a kernel text of %llu bytes is larger than any we know",
+				  n->kernel_path, (unsigned long long)shm->text_bytes);
 	syms = bp_kimage_syms(n->kernel, &count);
 	for (size_t i = 0; i < count; i++) {
 		uint64_t at = syms[i].addr - shm->text_base;
@@ -344,8 +367,9 @@ struct bp_err *bp_record_names_prepare(struct bp_record_names *n, struct bp_ring
 	for (size_t i = 0; i < count; i++) {
 		uint64_t at = syms[i].addr - shm->text_base;
 
-		if (at < shm->text_bytes && strncmp(syms[i].name, "__pfx_", 6) && is_no_function(syms[i].name))
-			bitmap[at / 8] &= (uint8_t)~(1u << (at & 7));
+		if (at < shm->text_bytes && strncmp(syms[i].name, "__pfx_", 6) &&
+		    is_no_function(syms[i].name))
+			bitmap[at / 8] &= (uint8_t) ~(1u << (at & 7));
 	}
 	shm->head_addr = n->text_start & ~0x1fffffull;
 	for (shm->probe_bytes = sizeof(shm->probe); shm->probe_bytes; shm->probe_bytes /= 2)
@@ -372,7 +396,7 @@ struct bp_err *bp_record_names_prepare(struct bp_record_names *n, struct bp_ring
 			/* In front of the others: the first hook of an address is the one that is used. */
 			memmove(shm->hooks + 1, shm->hooks, shm->n_hooks * sizeof(shm->hooks[0]));
 			memmove(mark_names + 1, mark_names, shm->n_hooks * sizeof(mark_names[0]));
-			shm->hooks[0] = (struct bp_hook){ .addr = s->addr, .kind = BP_HOOK_MARK };
+			shm->hooks[0] = (struct bp_hook){.addr = s->addr, .kind = BP_HOOK_MARK};
 			mark_names[0] = NULL;
 			shm->n_hooks++;
 			*until_hook = 0;
@@ -383,7 +407,7 @@ struct bp_err *bp_record_names_prepare(struct bp_record_names *n, struct bp_ring
 
 static BP_MUST_CHECK struct bp_err *info(struct bp_trace_writer *w, const char *key, const char *value)
 {
-	struct bp_fact f = { .kind = BP_FACT_INFO, .vcpu = UINT16_MAX, .s1 = key, .s2 = value };
+	struct bp_fact f = {.kind = BP_FACT_INFO, .vcpu = UINT16_MAX, .s1 = key, .s2 = value};
 
 	return bp_trace_writer_fact(w, &f);
 }
@@ -406,8 +430,11 @@ struct bp_err *bp_record_names_facts(const struct bp_record_names *n, struct bp_
 	calls = bp_kimage_initcalls(n->kernel, &count);
 	for (size_t i = 0; i < count && !err; i++) {
 		struct bp_fact f = {
-			.kind = BP_FACT_INITCALL, .vcpu = UINT16_MAX, .v = { calls[i].addr, calls[i].level },
-			.s1 = bp_initcall_level_name(calls[i].level), .s2 = "",
+		    .kind = BP_FACT_INITCALL,
+		    .vcpu = UINT16_MAX,
+		    .v = {calls[i].addr, calls[i].level},
+		    .s1 = bp_initcall_level_name(calls[i].level),
+		    .s2 = "",
 		};
 
 		err = bp_trace_writer_fact(w, &f);

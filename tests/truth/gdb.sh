@@ -29,20 +29,20 @@ stacks()
 {
 	local name=$1 vcpus=$2 i pid total equal complete frames
 
-	rm -f "$T"/gdb.bp* "$T/socket" "$T/qmp" "$T/pid" "$T/stops"
+	rm -f "$T"/gdb.bp* "$T/socket" "$T/monitor" "$T/pid" "$T/stops"
 	# The guest waits for gdb; the recording ends with it.
 	within 900 "$BOOTPROF" record -q -o "$T/gdb.bp" -- "$qemu" -M pc -m 512 -smp "$vcpus" \
 		-kernel "$kernel" -initrd "$T/initrd" -append 'console=ttyS0 nokaslr panic=-1' \
-		-display none -monitor none -serial "file:$T/console" \
+		-display none -serial "file:$T/console" \
 		-nic none -no-reboot -S -gdb "unix:$T/socket,server=on,wait=off" -pidfile "$T/pid" \
-		-qmp "unix:$T/qmp,server=on,wait=off" \
+		-monitor "unix:$T/monitor,server=on,wait=off" \
 		< /dev/null > "$T/record" 2>&1 &
 	pid=$!
 	for ((i = 0; i < 100; i++)); do
-		[ -s "$T/pid" ] && [ -S "$T/socket" ] && [ -S "$T/qmp" ] && break
+		[ -s "$T/pid" ] && [ -S "$T/socket" ] && [ -S "$T/monitor" ] && break
 		sleep 0.2
 	done
-	STOPS_SOCKET=$T/socket STOPS_QMP=$T/qmp STOPS_PID=$T/pid STOPS_PLUGIN=$build/bootprof-tcg.so \
+	STOPS_SOCKET=$T/socket STOPS_MONITOR=$T/monitor STOPS_PID=$T/pid STOPS_PLUGIN=$build/bootprof-tcg.so \
 		STOPS_SEED=${SEED:-1} STOPS_MS=${STOP_MS:-12} STOPS_OUT=$T/stops \
 		within 800 gdb -nx -batch -x "$truth/stops.py" "$vmlinux" > "$T/gdb.log" 2>&1
 	wait $pid

@@ -4,7 +4,7 @@
 Run by gdb itself: gdb -nx -batch -x tests/truth/stops.py VMLINUX, with these variables in the environment:
 
     STOPS_SOCKET    unix socket of QEMU's gdb stub; the guest waits in -S
-    STOPS_QMP       unix socket of QEMU's monitor (QMP), which is told to stop the guest
+    STOPS_MONITOR   unix socket of QEMU's monitor, which is told to stop the guest
     STOPS_PID       file with QEMU's process id
     STOPS_PLUGIN    bootprof-tcg.so, with debug information
     STOPS_SEED      for the time between two stops
@@ -303,7 +303,8 @@ def monitor_says(monitor):
     try:
         while monitor.recv(65536):
             pass
-    except BlockingIOError:
+    except OSError:
+        # Nothing is there, or QEMU is gone.
         pass
 
 
@@ -311,7 +312,7 @@ def stop_guest(monitor, delay, stopped):
     """Stop it after a while; again, when the first time came before gdb had let it run."""
     while not stopped.wait(delay):
         try:
-            monitor.sendall(b'{"execute":"stop"}')
+            monitor.sendall(b'stop\n')
         except OSError:
             return
         delay = 0.05
@@ -333,8 +334,7 @@ def main():
     with open(env['STOPS_PID'], encoding='utf-8') as f:
         counters = Counters(int(f.read()), env['STOPS_PLUGIN'])
     monitor = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    monitor.connect(env['STOPS_QMP'])
-    monitor.sendall(b'{"execute":"qmp_capabilities"}')
+    monitor.connect(env['STOPS_MONITOR'])
     monitor.setblocking(False)
     done = 0
     with open(env['STOPS_OUT'], 'w', encoding='utf-8') as out:
