@@ -5,6 +5,10 @@
  *
  * One thread. Times of one CPU may not go back: an earlier time is taken as the newest one seen on that
  * CPU and counted (bp_builder_clamped()).
+ *
+ * Memory is bounded whatever the input: of more than 2^19 functions, 2^18 tasks, or 2^20 frames in all stacks, the
+ * rest is one function, one task, and calls that are counted but not kept. A task runs on one CPU at a time: a
+ * switch to it takes it away from where it was.
  */
 #ifndef BP_CORE_BUILDER_H
 #define BP_CORE_BUILDER_H
@@ -18,7 +22,10 @@ struct bp_builder;
 
 #define BP_BUILDER_CPUS 4096
 
-/** bp_builder_create() - @w is borrowed until destroy */
+/**
+ * bp_builder_create() - @w is borrowed until destroy
+ * A thread of the builder's own writes (and compresses) the blocks: an error of it comes out of a later call.
+ */
 struct bp_err *bp_builder_create(struct bp_trace_writer *w, struct bp_builder **ret) BP_MUST_CHECK;
 void bp_builder_destroy(struct bp_builder *b);
 
@@ -68,10 +75,15 @@ uint32_t bp_builder_depth(const struct bp_builder *b, uint32_t cpu);
 uint32_t bp_builder_top(const struct bp_builder *b, uint32_t cpu);
 uint32_t bp_builder_frame(const struct bp_builder *b, uint32_t cpu, uint32_t i);
 
-/** bp_builder_clamped() - events whose time went back */
-uint64_t bp_builder_clamped(const struct bp_builder *b);
+/** bp_builder_fact() - any other fact (INFO, MARK, MODULE_LOAD ...); copied. Nobody else may use the writer meanwhile */
+struct bp_err *bp_builder_fact(struct bp_builder *b, const struct bp_fact *fact) BP_MUST_CHECK;
 
-/** bp_builder_finish() - write the last block, VCPU facts and an END fact saying @how */
+/** bp_builder_clamped() - events whose time went back; bp_builder_calls() - functions entered */
+uint64_t bp_builder_clamped(const struct bp_builder *b);
+uint64_t bp_builder_calls(const struct bp_builder *b);
+
+/** bp_builder_finish() - write the last block, VCPU facts and an END fact saying @how. Not for importers: whoever
+ * called them does it, once */
 struct bp_err *bp_builder_finish(struct bp_builder *b, const char *how) BP_MUST_CHECK;
 
 #endif
