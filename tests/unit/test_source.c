@@ -379,7 +379,7 @@ static void test_close_early(void **state)
 	size_t len;
 	int fd;
 	pthread_t thread;
-	struct bytes more = {t.data, (1 << 20) + 5000};
+	struct bytes more = {t.data, 300000};
 
 	(void)state;
 	unlink(file);
