@@ -25,6 +25,9 @@
 #define SEARCH_DEPTH 64
 #define MAX_TAIL 8
 
+/* So many branches in a row that were patched out. */
+#define MAX_PATCHED 4
+
 /* Longest straight code that is looked at; a translated block is seldom longer. */
 #define CODE_BYTES 256
 
@@ -40,6 +43,8 @@ enum {
 	F_SYSCALL = 32,
 	F_SWITCH = 64,      /* another stack from here on */
 	F_UNNAMED = 128,
+	F_LOCAL = 512,      /* the block ends in a jump to elsewhere in its own function */
+	F_ENTRY_HOOK = 256, /* called first thing in each function, patched out as a rule */
 };
 
 struct block {
@@ -47,8 +52,8 @@ struct block {
 	uint64_t next;      /* behind its last instruction: where a call returns to */
 	uint64_t target;
 	uint32_t func;
-	uint8_t flow;       /* enum bp_x86_flow */
-	uint8_t flags;
+	uint16_t flow;      /* enum bp_x86_flow */
+	uint16_t flags;
 };
 
 enum frame_kind { FRAME_CALL, FRAME_JUMP, FRAME_IRQ };
@@ -56,8 +61,8 @@ enum frame_kind { FRAME_CALL, FRAME_JUMP, FRAME_IRQ };
 struct frame {
 	uint64_t ret;       /* CALL: expected return address, NO_ADDR if unknown; IRQ: the block that was interrupted */
 	uint32_t func;
+	uint16_t flags;     /* of the function's block */
 	uint8_t kind;
-	uint8_t flags;      /* of the function's block */
 	bool returning;     /* IRQ: the interrupted block was about to return */
 };
 
@@ -101,7 +106,7 @@ struct bp_blocks_state {
 	/* Functions that the trace names: text by the reader, ids by whoever uses the builder. */
 	char **names;
 	uint32_t *name_func;     /* id + 1, 0: not asked for yet */
-	uint8_t *name_flags;
+	uint16_t *name_flags;
 	uint32_t n_names, cap_names, name_slots;
 	uint32_t *name_hash;     /* index + 1 */
 	size_t name_text;
@@ -134,13 +139,14 @@ static bool is_one_of(const char *s, const char *const *list, size_t n)
 }
 
 /* Flags of a kernel function by its name: entry points of arch/x86/entry of Linux 2.6 to 6.x. */
-static uint8_t flags_of_name(const char *name)
+static uint16_t flags_of_name(const char *name)
 {
 	static const char *const returns[] = {"__x86_return_thunk", "srso_return_thunk", "srso_alias_return_thunk",
 					      "its_return_thunk", "retbleed_return_thunk"};
-	static const char *const through[] = {"__x86_return_thunk", "__x86_indirect_", "__fentry__", "srso_",
-					      "retbleed_", "its_return_thunk", "__pfx_", "__cfi_", "zen_untrain",
-					      "native_irq_return_iret", "mcount"};
+	static const char *const through[] = {"__x86_return_thunk", "__x86_indirect_", "srso_", "retbleed_",
+					      "its_return_thunk", "__pfx_", "__cfi_", "zen_untrain",
+					      "native_irq_return_iret"};
+	static const char *const hooks[] = {"__fentry__", "mcount"};
 	static const char *const irqs[] = {"asm_exc_", "asm_sysvec_", "asm_common_interrupt", "asm_spurious_interrupt",
 					   "asm_int80", "irq_entries_start"};
 	static const char *const old_irqs[] = {
@@ -155,6 +161,8 @@ static uint8_t flags_of_name(const char *name)
 
 	if (is_one_of(name, returns, BP_ARRAY_SIZE(returns)))
 		return F_THROUGH | F_RETURN_THUNK;
+	if (is_one_of(name, hooks, BP_ARRAY_SIZE(hooks)))
+		return F_THROUGH | F_ENTRY_HOOK;
 	if (starts_with(name, through, BP_ARRAY_SIZE(through)) || strstr(name, ".cold"))
 		return F_THROUGH;
 	if (is_one_of(name, syscalls, BP_ARRAY_SIZE(syscalls)))
@@ -218,28 +226,76 @@ static BP_MUST_CHECK struct bp_err *grow_table(struct bp_blocks_state *s)
 	return NULL;
 }
 
-/* How the code of a block ends; only the kernel's is known. */
+/* Flags of the function that begins at @target, or F_LOCAL when it lies in the same function as @addr. */
+static uint16_t flags_at(const struct bp_blocks_state *s, uint64_t addr, uint64_t target)
+{
+	const struct bp_import_names *n = s->im->names;
+	const char *name, *module;
+	uint64_t start, own;
+
+	if (!n->find || !n->find(n->self, target, &name, &module, &start))
+		return 0;
+	if (start == target)
+		return flags_of_name(name);
+	return n->find(n->self, addr, &name, &module, &own) && own == start ? F_LOCAL : 0;
+}
+
+/*
+ * How the code of a block ends; only the kernel's is known, and only as it was linked. The kernel patches calls of
+ * __fentry__ into nothing, and calls and jumps of thunks into what the thunks do.
+ */
 static void look_at_code(struct bp_blocks_state *s, struct block *b)
 {
 	static const size_t sizes[] = {CODE_BYTES, 64, 16, 8, 4, 2, 1};
 	uint8_t code[CODE_BYTES];
 	struct bp_x86_end end;
+	size_t n = 0, at = 0;
+	uint16_t local = 0;
 
 	b->flow = BP_X86_UNKNOWN;
 	b->next = b->addr + 1;
 	b->target = NO_ADDR;
 	if (!s->im->names || !s->im->names->code)
 		return;
-	for (size_t i = 0; i < BP_ARRAY_SIZE(sizes); i++) {
-		if (!s->im->names->code(s->im->names->self, b->addr, code, sizes[i]))
-			continue;
-		bp_x86_end(code, sizes[i], b->addr, &end);
-		b->flow = (uint8_t)end.flow;
-		b->next = b->addr + end.bytes;
-		b->target = end.target;
-		s->n_code++;
+	for (size_t i = 0; i < BP_ARRAY_SIZE(sizes) && !n; i++)
+		if (s->im->names->code(s->im->names->self, b->addr, code, sizes[i]))
+			n = sizes[i];
+	if (!n)
 		return;
-	}
+	s->n_code++;
+	do {
+		uint16_t flags = 0;
+
+		bp_x86_end(code + at, n - at, b->addr + at, &end);
+		at += end.bytes;
+		if (end.flow == BP_X86_CALL || end.flow == BP_X86_JUMP)
+			flags = flags_at(s, b->addr, end.target);
+		local = flags & F_LOCAL;
+		if (flags & F_RETURN_THUNK)
+			end.flow = BP_X86_RET;
+		else if (flags & F_ENTRY_HOOK)
+			continue;
+		else if (flags & F_THROUGH)
+			end.flow = end.flow == BP_X86_CALL ? BP_X86_CALL_INDIRECT : BP_X86_JUMP_INDIRECT;
+		break;
+	} while (at < n);
+	b->flags = (uint16_t)((b->flags & ~F_LOCAL) | local);
+	b->flow = (uint16_t)end.flow;
+	b->next = b->addr + at;
+	b->target = end.target;
+}
+
+/* The instruction that seemed to end a block was patched out: the block goes on. */
+static struct block look_further(struct bp_blocks_state *s, const struct block *b)
+{
+	struct block *entry = find_block(s, b->addr), more = *b;
+
+	more.addr = b->next;
+	look_at_code(s, &more);
+	more.addr = b->addr;
+	if (entry->addr == b->addr)
+		*entry = more;
+	return more;
 }
 
 static BP_MUST_CHECK struct bp_err *name_block(struct bp_blocks_state *s, uint64_t addr, bool user, struct block *b)
@@ -413,7 +469,12 @@ static BP_MUST_CHECK struct bp_err *do_return(struct bp_blocks_state *s, uint32_
 {
 	uint32_t to = find_return(c, b->addr);
 
-	if (to == UINT32_MAX)
+	if (to == UINT32_MAX && b->func == c->func)
+		return NULL;
+	/* A call that was patched into a shorter one returns elsewhere. */
+	if (to == UINT32_MAX && !(b->flags & F_START))
+		to = find_func(c, b->func, SEARCH_DEPTH);
+	if (!to || to == UINT32_MAX)
 		return settle(s, cpu, c, b, 0, FRAME_CALL);
 	for (uint32_t i = to; i < c->depth; i++)
 		if (c->frames[i].flags & F_SWITCH)
@@ -483,12 +544,24 @@ static BP_MUST_CHECK struct bp_err *follow(struct bp_blocks_state *s, uint32_t c
 	if (b->func == from.func && b->func == c->func && b->addr >= from.addr && b->addr < from.next &&
 	    !(from.flow == BP_X86_CALL && from.target == b->addr))
 		return NULL;
+	for (unsigned n = 0; n < MAX_PATCHED && !returning && b->func != c->func && from.target != b->addr &&
+			     ((from.flow == BP_X86_JUMP && from.flags & F_LOCAL) ||
+			      (from.flow == BP_X86_BRANCH && from.next != b->addr));
+	     n++)
+		from = look_further(s, &from);
 	switch (returning ? BP_X86_RET : from.flow) {
 	case BP_X86_CALL: case BP_X86_CALL_INDIRECT:
-		/* Patched out, or of something like __fentry__. */
-		if (b->addr == from.next)
-			return jump(s, cpu, c, b);
-		if (from.flow == BP_X86_CALL && from.target != b->addr && !through && !(b->flags & F_START))
+		if (b->flags & F_START || through || from.target == b->addr)
+			return push(s, cpu, c, b, FRAME_CALL, from.next);
+		/* The call was patched out (alternatives, paravirt), and the block went on behind it. */
+		if (b->func == c->func) {
+			if (b->addr != from.next)
+				look_further(s, &from);
+			return NULL;
+		}
+		if (find_return(c, b->addr) != UINT32_MAX)
+			return do_return(s, cpu, c, b);
+		if (from.flow == BP_X86_CALL || from.next == b->addr)
 			return jump(s, cpu, c, b);
 		return push(s, cpu, c, b, FRAME_CALL, from.next);
 	case BP_X86_RET:
@@ -496,7 +569,13 @@ static BP_MUST_CHECK struct bp_err *follow(struct bp_blocks_state *s, uint32_t c
 	case BP_X86_UNKNOWN:
 		return guess(s, cpu, c, b);
 	default:
-		return b->func == c->func ? NULL : jump(s, cpu, c, b);
+		if (b->func == c->func)
+			return NULL;
+		/* A jump that was patched into a return. */
+		if (!(b->flags & F_START) && from.flow == BP_X86_JUMP && from.target != b->addr &&
+		    find_return(c, b->addr) != UINT32_MAX)
+			return do_return(s, cpu, c, b);
+		return jump(s, cpu, c, b);
 	}
 }
 
@@ -521,6 +600,8 @@ static __attribute__((noinline)) BP_MUST_CHECK struct bp_err *other_function(str
 	if (b->flags & F_THROUGH && c->depth) {
 		if (b->flags & F_RETURN_THUNK)
 			c->returning = true;
+		else if (b->flow == BP_X86_IRET)
+			c->last = *b;
 		else
 			c->through = true;
 		return NULL;
@@ -642,7 +723,7 @@ static BP_MUST_CHECK struct bp_err *take(struct bp_blocks_state *s, const struct
 			if (err)
 				return err;
 		}
-		s->n_unnamed += b->flags >> 7;
+		s->n_unnamed += b->flags >> 7 & 1;
 		if (!count)
 			c->now = r->time_ns;
 		if (b->func == c->func && c->last.flow < BP_X86_CALL && !c->returning) {
@@ -917,14 +998,14 @@ static BP_MUST_CHECK struct bp_err *grow_names(struct bp_blocks_state *s)
 	uint32_t cap = s->cap_names ? s->cap_names * 2 : 1024, slots = cap * 2;
 	char **names = realloc(s->names, cap * sizeof(*names));
 	uint32_t *funcs, *hash;
-	uint8_t *flags;
+	uint16_t *flags;
 
 	if (names)
 		s->names = names;
 	funcs = realloc(s->name_func, cap * sizeof(*funcs));
 	if (funcs)
 		s->name_func = funcs;
-	flags = realloc(s->name_flags, cap);
+	flags = realloc(s->name_flags, cap * sizeof(*flags));
 	if (flags)
 		s->name_flags = flags;
 	hash = calloc(slots, sizeof(*hash));
