@@ -1,0 +1,567 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * Lines of the function_graph tracer. Columns, each of which an option turns off:
+ *
+ *     8.640064 |   0)   insmod-106   |  ...1. | + 42.257 us   |    vp_get_status [virtio_pci]() {
+ *     time         CPU  task            flags     duration          call
+ *
+ * The time is when the call began, on closing lines when it ended. Durations have fewer decimals the longer they
+ * are. Where the time is missing, each CPU's clock advances by the durations.
+ */
+#define _GNU_SOURCE 1 /* memmem() */
+#include "collectors/ftrace/text.h"
+
+#include <stdio.h>
+
+/* ---- reading ---- */
+
+/* "42.257 us   " up to and with the bar that ends the column; *@p is behind it then */
+static inline bool parse_duration(const char **p, const char *e, uint64_t *ns)
+{
+	const char *q = *p;
+	uint64_t us, frac = 0;
+
+	if (!bp_ftext_number(&q, e, &us))
+		return false;
+	if (q < e && *q == '.') {
+		q++;
+		frac = bp_ftext_fraction(&q, e, 3);
+	}
+	if (e - q < 4 || q[0] != ' ' || q[1] != 'u' || q[2] != 's')
+		return false;
+	q = bp_ftext_spaces(q + 3, e);
+	if (q == e || *q != '|' || us > UINT64_MAX / 2000)
+		return false;
+	*ns = us * 1000 + frac;
+	*p = q + 1;
+	return true;
+}
+
+static bool is_mark(char c)
+{
+	return c && strchr(BP_FTEXT_MARKS, c);
+}
+
+/* A field that ends with a bar: the task, the flags of latency-format, or neither. */
+static bool parse_field(const char **p, const char *e, struct bp_ftext_line *l)
+{
+	const char *q = *p, *bar = memchr(q, '|', (size_t)(e - q)), *z = bar;
+	size_t comm_len;
+	int64_t pid;
+
+	if (!bar)
+		return false;
+	while (z > q && z[-1] == ' ')
+		z--;
+	if (!l->task && bp_ftext_pid(q, z, &pid, &comm_len)) {
+		l->task = q;
+		l->task_len = (uint32_t)(z - q);
+	} else if (!l->flags && z - q >= 4 && z - q <= 8 && !memchr(q, ' ', (size_t)(z - q))) {
+		l->flags = true;
+	} else {
+		return false;
+	}
+	*p = bar + 1;
+	return true;
+}
+
+/* "name [module]" of "name = 0x1", "name [module] <-caller", "name ret=0" ... in a comment or before arguments */
+static const char *name_end(const char *p, const char *e)
+{
+	const char *q = p;
+
+	while (q < e && *q != ' ' && *q != '(')
+		q++;
+	if (e - q > 3 && q[0] == ' ' && q[1] == '[') {
+		const char *z = memchr(q, ']', (size_t)(e - q));
+
+		if (z)
+			return z + 1;
+	}
+	return q;
+}
+
+/* The call, without indentation. */
+static inline bool parse_body(const char *p, const char *e, struct bp_ftext_line *l)
+{
+	size_t len = (size_t)(e - p);
+	const char *q;
+
+	if (!len)
+		return false;
+	if (len > 4 && e[-1] == '{' && e[-2] == ' ' && e[-3] == ')' && e[-4] == '(') {
+		l->cls = BP_FTEXT_OPEN;
+		l->name_len = (uint32_t)(len - 4);
+	} else if (len > 3 && e[-1] == ';' && e[-2] == ')' && e[-3] == '(') {
+		l->cls = BP_FTEXT_LEAF;
+		l->name_len = (uint32_t)(len - 3);
+	} else if (*p == '}') {
+		l->cls = BP_FTEXT_CLOSE;
+		if (len == 1)
+			return true;
+		if (len < 8 || memcmp(p, "} /* ", 5) != 0 || memcmp(e - 3, " */", 3) != 0)
+			return false;
+		p += 5;
+		q = name_end(p, e - 3);
+		/* Only what it returned: "= 0x0", "ret=0" */
+		if (q == p || *p == '=' || memchr(p, '=', (size_t)(q - p)))
+			return true;
+		l->name_len = (uint32_t)(q - p);
+	} else if (*p == '/') {
+		if (len < 4 || p[1] != '*' || e[-1] != '/')
+			return false;
+		l->cls = BP_FTEXT_COMMENT;
+		p = bp_ftext_spaces(p + 2, e - 2);
+		q = e - 2;
+		while (q > p && q[-1] == ' ')
+			q--;
+		l->name_len = (uint32_t)(q - p);
+	} else {
+		/* With arguments, return values, or callers: "f(a=1) {", "f(); /" "* = 0x0 *" "/" */
+		const char *paren = memchr(p, '(', len);
+
+		if (!paren || paren == p)
+			return false;
+		q = name_end(p, e);
+		if (q != paren)
+			return false;
+		if (e[-1] == '/' && len > 6 && e[-2] == '*') {
+			const char *c = memmem(paren, (size_t)(e - paren), " /*", 3);
+
+			if (!c)
+				return false;
+			e = c;
+			while (e > paren && e[-1] == ' ')
+				e--;
+		}
+		if (e - paren < 3)
+			return false;
+		if (e[-1] == ';' && e[-2] == ')')
+			l->cls = BP_FTEXT_LEAF;
+		else if (e[-1] == '{' && e[-2] == ' ' && e[-3] == ')')
+			l->cls = BP_FTEXT_OPEN;
+		else
+			return false;
+		l->name_len = (uint32_t)(q - p);
+	}
+	l->name = p;
+	/* A name is not a sentence. */
+	if (l->cls == BP_FTEXT_COMMENT)
+		return true;
+	return l->name_len && *p != ' ' && name_end(p, p + l->name_len) == p + l->name_len;
+}
+
+bool bp_ftext_parse_graph(const char *p, const char *e, struct bp_ftext_line *l)
+{
+	const char *q = bp_ftext_spaces(p, e), *start = p, *z;
+	uint64_t v;
+
+	*l = (struct bp_ftext_line){0};
+	/* Time and CPU */
+	z = q;
+	if (bp_ftext_number(&z, e, &v)) {
+		if (z < e && *z == '.' && v < UINT64_MAX / 2000000000) {
+			uint64_t ns;
+
+			z++;
+			ns = bp_ftext_fraction(&z, e, 9);
+			z = bp_ftext_spaces(z, e);
+			if (z < e && *z == '|') {
+				l->has_time = true;
+				l->time_ns = v * 1000000000 + ns;
+				start = z + 1;
+				q = z = bp_ftext_spaces(start, e);
+				if (!bp_ftext_number(&z, e, &v))
+					z = q;
+			} else {
+				z = q;
+			}
+		}
+		if (z > q && z < e && *z == ')') {
+			if (v >= BP_BUILDER_CPUS)
+				return false;
+			l->has_cpu = true;
+			l->cpu = (uint32_t)v;
+			start = z + 1;
+		}
+	}
+	/* Task, flags, duration; the call is what no bar follows. */
+	for (;;) {
+		q = bp_ftext_spaces(start, e);
+		if (q == e)
+			return false;
+		if (*q == '|') {
+			start = q + 1;
+			break;
+		}
+		z = q;
+		if (is_mark(*z) && e - z > 2 && z[1] == ' ') {
+			z = bp_ftext_spaces(z + 2, e);
+			if (parse_duration(&z, e, &l->duration_ns)) {
+				l->mark = *q;
+				l->has_duration = true;
+				start = z;
+				break;
+			}
+		} else if (parse_duration(&z, e, &l->duration_ns)) {
+			l->has_duration = true;
+			start = z;
+			break;
+		}
+		if (e - q >= 11 && (!memcmp(q, "==========>", 11) || !memcmp(q, "<==========", 11))) {
+			l->cls = BP_FTEXT_IRQ;
+			l->irq_end = *q == '<';
+			return true;
+		}
+		z = q;
+		if (*q == '}' || (*q == '/' && e - q > 1 && q[1] == '*') || !parse_field(&z, e, l))
+			break;
+		start = z;
+	}
+	q = bp_ftext_spaces(start, e);
+	l->depth = (uint32_t)(q - start);
+	return parse_body(q, e, l);
+}
+
+/* ---- recording ---- */
+
+static inline void call_done(struct bp_ftext_func *f, uint64_t ns, bool outermost)
+{
+	f->incl_ns += ns;
+	if (outermost) {
+		f->outer++;
+		f->outer_ns += ns;
+	}
+}
+
+/* Calls at this depth or deeper cannot be running any more when another begins: their end was not seen. */
+static __attribute__((noinline)) void end_stale(struct bp_ftext *r, uint32_t cpu, struct bp_ftext_task *t,
+						 uint32_t depth)
+{
+	uint32_t n = 0;
+
+	for (uint32_t i = t->n; i-- && t->frames[i].depth >= depth;) {
+		struct bp_ftext_frame *f = &t->frames[i];
+
+		if (!f->live)
+			continue;
+		f->live = false;
+		n++;
+		if (f->func != BP_FTEXT_NONE)
+			r->funcs[f->func].uncertain++;
+	}
+	if (n)
+		bp_ftext_fail(r, bp_builder_leave(r->b, cpu, n, r->cpus[cpu]->newest_ns, 0));
+}
+
+static inline void begin_call(struct bp_ftext *r, struct bp_ftext_cpu *c, struct bp_ftext_task *t,
+			      const struct bp_ftext_line *l)
+{
+	bp_ftext_run_task(r, l->cpu, t, l->has_time ? l->time_ns : 0);
+	if (t->n && t->frames[t->n - 1].depth >= l->depth)
+		end_stale(r, l->cpu, t, l->depth);
+	c->used = true;
+}
+
+static inline void take_open(struct bp_ftext *r, struct bp_ftext_cpu *c, struct bp_ftext_task *t, uint32_t func,
+			     const struct bp_ftext_line *l, bool count, bool record)
+{
+	struct bp_ftext_frame *f;
+
+	if (record)
+		begin_call(r, c, t, l);
+	f = bp_ftext_push(r, t);
+	if (!f)
+		return;
+	*f = (struct bp_ftext_frame){.enter_ns = c->newest_ns, .func = func, .depth = l->depth, .cpu = l->cpu};
+	if (count && t->n > r->counts.max_stack)
+		r->counts.max_stack = t->n;
+	if (!record || func == BP_FTEXT_NONE)
+		return;
+	f->live = true;
+	bp_ftext_fail(r, bp_builder_enter(r->b, l->cpu, c->irq ? BP_EV_IRQ : BP_EV_CALL, r->funcs[func].id,
+					  c->newest_ns, 0));
+	c->irq = false;
+}
+
+static inline void take_leaf(struct bp_ftext *r, struct bp_ftext_cpu *c, struct bp_ftext_task *t, uint32_t func,
+			     const struct bp_ftext_line *l, bool count, bool record)
+{
+	if (count && func != BP_FTEXT_NONE)
+		call_done(&r->funcs[func], l->duration_ns, !t->n);
+	if (!record)
+		return;
+	begin_call(r, c, t, l);
+	if (func == BP_FTEXT_NONE)
+		return;
+	bp_ftext_fail(r, bp_builder_enter(r->b, l->cpu, c->irq ? BP_EV_IRQ : BP_EV_CALL, r->funcs[func].id,
+					  c->newest_ns, 0));
+	c->irq = false;
+	c->newest_ns += l->duration_ns;
+	bp_ftext_fail(r, bp_builder_leave(r->b, l->cpu, 1, c->newest_ns, 0));
+}
+
+/*
+ * The call ended here but did not begin here. Without a task column it may have begun on another CPU, whose clock
+ * then tells its end. Otherwise its beginning was not recorded: it is entered when that was after all that is known
+ * of this CPU.
+ */
+static __attribute__((noinline)) void lone_close(struct bp_ftext *r, struct bp_ftext_cpu *c,
+						 struct bp_ftext_task *t, uint32_t func,
+						 const struct bp_ftext_line *l)
+{
+	uint64_t start = c->newest_ns;
+
+	if (func == BP_FTEXT_NONE)
+		return;
+	if (t == c->unnamed) {
+		for (uint32_t i = 0; i < r->n_cpus; i++) {
+			struct bp_ftext_cpu *o = r->cpus[i];
+			struct bp_ftext_task *u = o ? o->unnamed : NULL;
+			struct bp_ftext_frame *f = u && u->n ? &u->frames[u->n - 1] : NULL;
+			uint64_t end;
+
+			if (!f || u == t || !f->live || f->func != func || f->depth != l->depth || o->running != u)
+				continue;
+			f->live = false;
+			end = f->enter_ns + l->duration_ns;
+			if (end < o->newest_ns)
+				end = o->newest_ns;
+			o->newest_ns = end;
+			r->funcs[func].adopted++;
+			r->funcs[func].extra_ns += l->duration_ns;
+			bp_ftext_fail(r, bp_builder_leave(r->b, i, 1, end, 0));
+			return;
+		}
+	}
+	if (!l->has_duration)
+		return;
+	if (l->has_time) {
+		if (l->time_ns < l->duration_ns || (c->used && l->time_ns - l->duration_ns < c->newest_ns))
+			return;
+		start = l->time_ns - l->duration_ns;
+	} else if (c->used) {
+		return;
+	}
+	bp_ftext_run_task(r, l->cpu, t, start);
+	start = c->newest_ns;
+	r->funcs[func].inserted++;
+	r->funcs[func].extra_ns += l->duration_ns;
+	c->used = true;
+	bp_ftext_fail(r, bp_builder_enter(r->b, l->cpu, BP_EV_CALL, r->funcs[func].id, start, 0));
+	c->newest_ns = start + l->duration_ns;
+	bp_ftext_fail(r, bp_builder_leave(r->b, l->cpu, 1, c->newest_ns, 0));
+}
+
+static inline void take_close(struct bp_ftext *r, struct bp_ftext_cpu *c, struct bp_ftext_task *t, uint32_t func,
+			      const struct bp_ftext_line *l, bool count, bool record)
+{
+	uint32_t left = 0, n = t->n;
+
+	/* Deeper calls must have ended. */
+	while (n && t->frames[n - 1].depth > l->depth) {
+		struct bp_ftext_frame *f = &t->frames[--n];
+
+		if (f->live) {
+			left++;
+			if (f->func != BP_FTEXT_NONE)
+				r->funcs[f->func].uncertain++;
+		}
+		if (count)
+			r->counts.open_without_close++;
+	}
+	t->n = n;
+	if (left) {
+		bp_ftext_run_task(r, l->cpu, t, 0);
+		bp_ftext_fail(r, bp_builder_leave(r->b, l->cpu, left, c->newest_ns, 0));
+	}
+	if (n && t->frames[n - 1].depth == l->depth && (!l->name || func == t->frames[n - 1].func)) {
+		const struct bp_ftext_frame *f = &t->frames[n - 1];
+		struct bp_ftext_func *fn = f->func == BP_FTEXT_NONE ? NULL : &r->funcs[f->func];
+
+		t->n = n - 1;
+		if (count && fn)
+			call_done(fn, l->duration_ns, n == 1);
+		if (record && f->live) {
+			uint64_t end = f->enter_ns + l->duration_ns;
+
+			if (!l->has_duration)
+				end = l->has_time ? l->time_ns : c->newest_ns;
+			bp_ftext_run_task(r, l->cpu, t, end);
+			if (fn && f->cpu != l->cpu)
+				fn->uncertain++;
+			else if (fn && l->has_duration)
+				fn->excess_ns += c->newest_ns - end;
+			bp_ftext_fail(r, bp_builder_leave(r->b, l->cpu, 1, c->newest_ns, 0));
+		} else if (record && fn) {
+			fn->uncertain++;
+		}
+		return;
+	}
+	if (count) {
+		r->counts.close_without_open++;
+		if (func != BP_FTEXT_NONE) {
+			r->funcs[func].lone_closes++;
+			r->funcs[func].lone_ns += l->duration_ns;
+		}
+	}
+	if (record)
+		lone_close(r, c, t, func, l);
+}
+
+static inline void take(struct bp_ftext *r, struct bp_ftext_cpu *c, struct bp_ftext_task *t, uint32_t func,
+			const struct bp_ftext_line *l, bool count, bool record)
+{
+	if (l->cls == BP_FTEXT_LEAF)
+		take_leaf(r, c, t, func, l, count, record);
+	else if (l->cls == BP_FTEXT_OPEN)
+		take_open(r, c, t, func, l, count, record);
+	else
+		take_close(r, c, t, func, l, count, record);
+}
+
+static __attribute__((noinline)) void take_idle(struct bp_ftext *r, struct bp_ftext_cpu *c,
+						struct bp_ftext_task *t, uint32_t func, const struct bp_ftext_line *l)
+{
+	take(r, c, t->counter, func, l, true, false);
+	take(r, c, t, func, l, false, true);
+}
+
+/* The task that the line belongs to: by its column, the last switch block, or nothing but the CPU. */
+static inline struct bp_ftext_task *task_of_line(struct bp_ftext *r, struct bp_ftext_cpu *c,
+						 const struct bp_ftext_line *l)
+{
+	if (l->task) {
+		struct bp_ftext_task *t = c->last;
+
+		r->task_column = true;
+		if (t && t->pid && t->key_len == l->task_len && !memcmp(t->key, l->task, l->task_len))
+			return t;
+		t = bp_ftext_task_of(r, l->cpu, l->task, l->task_len);
+		c->last = t;
+		return t;
+	}
+	if (c->block)
+		return c->block;
+	return c->unnamed ? c->unnamed : bp_ftext_unnamed(r, l->cpu);
+}
+
+static void comment(struct bp_ftext *r, struct bp_ftext_cpu *c, const struct bp_ftext_line *l)
+{
+	const char *p = l->name, *e = p + l->name_len, *q = p;
+	uint64_t now = c->newest_ns;
+
+	if (l->has_time && l->time_ns > now)
+		now = l->time_ns;
+	while (q < e && (*q == '_' || (unsigned char)((*q | 32) - 'a') < 26 || (unsigned char)(*q - '0') < 10))
+		q++;
+	if (q > p && e - q > 1 && q[0] == ':' && q[1] == ' ') {
+		if (q - p == 12 && !memcmp(p, "sched_switch", 12))
+			bp_ftext_comms(r, q, e, now);
+		return;
+	}
+	bp_ftext_mark(r, l->cpu, now, p, e);
+}
+
+static inline void count_line(struct bp_ftext *r, struct bp_ftext_cpu *c, const struct bp_ftext_line *l)
+{
+	r->counts.of_class[l->cls]++;
+	if (l->has_cpu)
+		c->lines++;
+	if (l->has_time) {
+		if (r->counts.first_ns == UINT64_MAX)
+			r->counts.first_ns = l->time_ns;
+		r->counts.last_ns = l->time_ns;
+	}
+}
+
+static inline void take_call(struct bp_ftext *r, struct bp_ftext_cpu *c, const struct bp_ftext_line *l, uint32_t func)
+{
+	struct bp_ftext_task *t = task_of_line(r, c, l);
+
+	if (!t)
+		return;
+	if (func != BP_FTEXT_NONE) {
+		r->funcs[func].leaves += l->cls == BP_FTEXT_LEAF;
+		r->funcs[func].opens += l->cls == BP_FTEXT_OPEN;
+	}
+	if (__builtin_expect(t->counter != NULL, 0))
+		take_idle(r, c, t, func, l);
+	else
+		take(r, c, t, func, l, true, true);
+}
+
+void bp_ftext_graph(struct bp_ftext *r, const struct bp_ftext_line *l)
+{
+	struct bp_ftext_cpu *c = bp_ftext_cpu(r, l->cpu);
+	uint32_t func = BP_FTEXT_NONE;
+
+	if (!c)
+		return;
+	count_line(r, c, l);
+	r->counts.flags += l->flags;
+	if (l->mark)
+		r->counts.overhead[strchr(BP_FTEXT_MARKS, l->mark) - BP_FTEXT_MARKS]++;
+	if (l->cls == BP_FTEXT_COMMENT) {
+		comment(r, c, l);
+		return;
+	}
+	if (l->cls == BP_FTEXT_IRQ) {
+		c->irq = !l->irq_end;
+		return;
+	}
+	if (l->name)
+		func = bp_ftext_intern(r, l->name, l->name_len);
+	if (l->cls == BP_FTEXT_CLOSE && l->name)
+		r->counts.close_named++;
+	take_call(r, c, l, func);
+}
+
+bool bp_ftext_graph_fast(struct bp_ftext *r, const char *p, const char *e)
+{
+	struct bp_ftext_line l;
+
+	if (!bp_ftext_parse_graph(p, e, &l))
+		return false;
+	bp_ftext_graph(r, &l);
+	return true;
+}
+
+bool bp_ftext_switch(struct bp_ftext *r, const char *p, const char *e)
+{
+	const char *q = bp_ftext_spaces(p, e), *arrow, *from, *from_end, *to;
+	struct bp_ftext_cpu *c;
+	size_t comm_len;
+	uint64_t cpu;
+	int64_t pid;
+
+	if (!bp_ftext_number(&q, e, &cpu) || cpu >= BP_BUILDER_CPUS || q == e || *q != ')')
+		return false;
+	arrow = memmem(q, (size_t)(e - q), " => ", 4);
+	if (!arrow)
+		return false;
+	from = bp_ftext_spaces(q + 1, arrow);
+	from_end = arrow;
+	while (from_end > from && from_end[-1] == ' ')
+		from_end--;
+	to = bp_ftext_spaces(arrow + 4, e);
+	while (e > to && e[-1] == ' ')
+		e--;
+	if (!bp_ftext_pid(from, from_end, &pid, &comm_len) || !bp_ftext_pid(to, e, &pid, &comm_len))
+		return false;
+	c = bp_ftext_cpu(r, (uint32_t)cpu);
+	if (!c || r->task_column)
+		return true;
+	/* Up to here the CPU stood for the task that now is named. */
+	if (c->unnamed && !c->block && c->unnamed->id != BP_FTEXT_NONE &&
+	    bp_ftext_pid(from, from_end, &pid, &comm_len) && comm_len < 16) {
+		char name[16];
+
+		memcpy(name, from, comm_len);
+		name[comm_len] = '\0';
+		bp_ftext_fail(r, bp_builder_rename(r->b, c->unnamed->id, name, c->newest_ns));
+	}
+	bp_ftext_task_of(r, (uint32_t)cpu, from, (size_t)(from_end - from));
+	c->block = bp_ftext_task_of(r, (uint32_t)cpu, to, (size_t)(e - to));
+	return true;
+}
