@@ -215,7 +215,7 @@ struct bp_err *bp_td_stream_page(struct bp_td_stream *s, bool *more)
 {
 	const struct bp_td_file *f = s->file;
 	bool loss = s->after_loss;
-	uint64_t lost = s->lost;
+	uint64_t lost = loss ? s->lost : 0;
 
 	for (;;) {
 		const uint8_t *page;
