@@ -101,7 +101,7 @@ struct bp_blocks_state {
 	struct bp_blocks_rec *sorted; /* a batch of several CPUs, one after the other */
 	uint32_t counts[BP_BUILDER_CPUS];
 
-	uint64_t n_calls, n_unnamed, n_code, n_lost;
+	uint64_t n_calls, n_addresses, n_unnamed, n_code, n_lost;
 
 	/* Functions that the trace names: text by the reader, ids by whoever uses the builder. */
 	char **names;
@@ -676,10 +676,10 @@ odd_record(struct bp_blocks_state *s, const struct bp_blocks_rec *r, struct cpu 
 
 	if (r->kind == BP_BLOCKS_LOST)
 		return lost(s, r, c);
-	s->kernel_seen = true;
 	err = named_block(s, r->addr, &b);
 	if (err)
 		return err;
+	s->n_addresses++;
 	if (r->kind == BP_BLOCKS_NAMED)
 		b.flags |= F_START;
 	if (!s->opt.count_clock)
@@ -723,6 +723,7 @@ static BP_MUST_CHECK struct bp_err *take(struct bp_blocks_state *s, const struct
 			if (err)
 				return err;
 		}
+		s->n_addresses++;
 		s->n_unnamed += b->flags >> 7 & 1;
 		if (!count)
 			c->now = r->time_ns;
@@ -862,6 +863,7 @@ struct bp_err *bp_blocks_create(struct bp_import *im, const struct bp_blocks_opt
 	b->state = s;
 	b->im = s->im = im;
 	s->opt = *opt;
+	s->kernel_seen = opt->user_first;
 	s->calls = opt->complete && im->names && im->names->code;
 	pthread_mutex_init(&s->lock, NULL);
 	pthread_cond_init(&s->changed, NULL);
@@ -964,7 +966,7 @@ struct bp_err *bp_blocks_finish(struct bp_blocks *b)
 			err = bp_builder_tick(s->im->builder, i, c->now, insns_of(s, c));
 	}
 	st->calls += s->n_calls;
-	st->addresses += s->all_blocks;
+	st->addresses += s->n_addresses;
 	st->unnamed += s->n_unnamed;
 	st->lost += s->n_lost;
 	if (!s->calls)

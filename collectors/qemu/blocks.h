@@ -37,6 +37,7 @@ struct bp_blocks_options {
 	bool count_clock;    /* no times in the trace: a block is the unit of both clocks */
 	bool complete;       /* every block is in the trace, so that calls can be told from returns */
 	bool has_mode;       /* BP_BLOCKS_USER is set on all that ran at user privilege */
+	bool user_first;     /* low addresses are those of processes from the start */
 	const char *no_stacks; /* why there are no call stacks, when not complete */
 };
 
