@@ -63,7 +63,7 @@ static void take_header(struct bp_ftext *r, const char *p, const char *e)
 		return;
 	p += len;
 	r->mode = (size_t)(e - p) >= 14 && !memcmp(p, "function_graph", 14) ? BP_FTEXT_MODE_GRAPH
-									     : BP_FTEXT_MODE_EVENTS;
+									    : BP_FTEXT_MODE_EVENTS;
 }
 
 /* Lines of the mode are taken first; a file without header says its mode by its first line. */
@@ -92,11 +92,17 @@ static enum bp_ftext_class take_record(struct bp_ftext *r, const char *p, const 
 			r->counts.of_class[cls]++;
 			return cls;
 		}
+		/* A line that was cut still says when and where. */
+		if (l.has_cpu && bp_ftext_cpu(r, l.cpu))
+			r->cpus[l.cpu]->lines++;
+		if (l.has_time)
+			r->counts.last_ns = l.time_ns;
 	}
 	return BP_FTEXT_OTHER;
 }
 
-static __attribute__((noinline)) enum bp_ftext_class slow_line(struct bp_ftext *r, const char *p, const char *e)
+static __attribute__((noinline)) enum bp_ftext_class slow_line(struct bp_ftext *r, const char *p,
+							       const char *e)
 {
 	enum bp_ftext_class cls;
 	uint64_t count;
@@ -124,7 +130,8 @@ static __attribute__((noinline)) enum bp_ftext_class slow_line(struct bp_ftext *
 	return cls;
 }
 
-static __attribute__((noinline)) void skip_line(struct bp_ftext *r, uint64_t offset, const char *p, const char *e)
+static __attribute__((noinline)) void skip_line(struct bp_ftext *r, uint64_t offset, const char *p,
+						const char *e)
 {
 	struct bp_import_stats *s = r->im->stats;
 	size_t n = 0;

@@ -61,8 +61,8 @@ struct bp_ftext_func {
 	uint64_t lone_ns;
 	uint64_t inserted;      /*   of which as many were entered as calls */
 	uint64_t adopted;       /*   and as many ended a call that had begun on another CPU */
-	uint64_t extra_ns;      /*   with these durations */
-	uint64_t excess_ns;     /* more than printed, as calls within it ended later */
+	uint64_t recorded_ns;   /* printed durations of the calls in the recording ... */
+	uint64_t excess_ns;     /*   and how much longer they are there, as the text says other things too */
 	uint64_t uncertain;     /* calls whose time in the recording is not the printed one */
 };
 
@@ -82,8 +82,18 @@ struct bp_ftext_counts {
 
 #define BP_FTEXT_MARKS "+!#*@$-"
 
+/*
+ * Where the bars (and the bracket after the CPU) of a line stand, 0: none. All lines of a file are alike but for a few,
+ * so the next line is first taken to be like the last.
+ */
+struct bp_ftext_columns {
+	uint16_t time, cpu, task, flags;
+	uint16_t bar; /* the last one; 0: not known */
+};
+
 /* What one line of a graph says. */
 struct bp_ftext_line {
+	struct bp_ftext_columns columns;
 	const char *name;       /* "name" or "name [module]"; NULL: none */
 	uint32_t name_len;
 	enum bp_ftext_class cls;
@@ -151,6 +161,7 @@ struct bp_ftext {
 	struct bp_builder *b;
 	struct bp_err *err;             /* the first that stops the import */
 	enum bp_ftext_mode mode;
+	struct bp_ftext_columns columns;
 	struct bp_ftext_counts counts;
 
 	struct bp_ftext_func *funcs;
@@ -184,6 +195,86 @@ struct bp_err *bp_ftext_run(struct bp_ftext *r) BP_MUST_CHECK;
 
 /** bp_ftext_probe() - as bp_importer.probe */
 int bp_ftext_probe(const uint8_t *head, size_t len);
+
+/* ---- names ---- */
+
+struct bp_ftext_slot {
+	uint32_t hash;
+	uint32_t func; /* index + 1; 0: free */
+};
+
+/** bp_ftext_hash() - sixteen bytes at a time; short ones by loads that overlap */
+static inline uint32_t bp_ftext_hash(const char *s, size_t len)
+{
+	uint64_t h = len * 0x9e3779b97f4a7c15ull, a, b;
+
+	while (len > 16) {
+		memcpy(&a, s, 8);
+		memcpy(&b, s + 8, 8);
+		h = (h ^ a) * 0xff51afd7ed558ccdull;
+		h = (h ^ h >> 32 ^ b) * 0xc4ceb9fe1a85ec53ull;
+		s += 16;
+		len -= 16;
+	}
+	if (len >= 8) {
+		memcpy(&a, s, 8);
+		memcpy(&b, s + len - 8, 8);
+	} else if (len >= 4) {
+		uint32_t x, y;
+
+		memcpy(&x, s, 4);
+		memcpy(&y, s + len - 4, 4);
+		a = x;
+		b = y;
+	} else {
+		a = len ? (uint64_t)(unsigned char)s[0] << 16 | (uint64_t)(unsigned char)s[len / 2] << 8 |
+				  (unsigned char)s[len - 1]
+			: 0;
+		b = 0;
+	}
+	h = (h ^ a) * 0xff51afd7ed558ccdull;
+	h = (h ^ h >> 32 ^ b) * 0xc4ceb9fe1a85ec53ull;
+	return (uint32_t)(h ^ h >> 32);
+}
+
+/** bp_ftext_same() - as !memcmp(), without a call for what is short */
+static inline bool bp_ftext_same(const char *a, const char *b, size_t len)
+{
+	uint64_t x, y;
+
+	if (len < 8)
+		return !memcmp(a, b, len);
+	for (; len > 8; a += 8, b += 8, len -= 8) {
+		memcpy(&x, a, 8);
+		memcpy(&y, b, 8);
+		if (x != y)
+			return false;
+	}
+	memcpy(&x, a + len - 8, 8);
+	memcpy(&y, b + len - 8, 8);
+	return x == y;
+}
+
+/** bp_ftext_find() - index of a function, or BP_FTEXT_NONE and the slot where it belongs */
+static inline uint32_t bp_ftext_find(const struct bp_ftext *r, uint32_t hash, const char *key, size_t len, uint32_t *at)
+{
+	uint32_t mask = r->n_slots - 1, i = hash & mask;
+
+	for (;; i = (i + 1) & mask) {
+		const struct bp_ftext_slot *s = &r->slots[i];
+		const struct bp_ftext_func *f;
+
+		if (!s->func)
+			break;
+		if (s->hash != hash)
+			continue;
+		f = &r->funcs[s->func - 1];
+		if (f->key_len == len && bp_ftext_same(f->key, key, len))
+			return s->func - 1;
+	}
+	*at = i;
+	return BP_FTEXT_NONE;
+}
 
 /* ---- text_graph.c ---- */
 

@@ -3,12 +3,13 @@
  * Records of the function tracer and of events:
  *
  *           insmod-101     [001] d.h1.     4.070118: vp_modern_probe <-virtio_pci_modern_probe
- *   insmod-102       0..... 183371us+: vp_modern_probe+0x0/0x5e2 [virtio_pci_modern_dev] <-virtio_pci_modern_probe+0x1f/0x90
- *           <idle>-0       [000] ...1.     0.370757: initcall_start: func=con_init+0x0/0x22c
+ *   insmod-102       0..... 183371us+: vp_modern_probe+0x0/0x5e2 [virtio_pci_modern_dev]
+ * <-virtio_pci_modern_probe+0x1f/0x90 <idle>-0       [000] ...1.     0.370757: initcall_start:
+ * func=con_init+0x0/0x22c
  *
- * The second form is latency-format's, with microseconds since the first record. The function tracer tells when a
- * function was entered and by whom, but not when it returned: a function is taken to run until its caller, or a
- * caller of that, calls another.
+ * The second form is latency-format's, with microseconds since the first record. The function tracer tells
+ * when a function was entered and by whom, but not when it returned: a function is taken to run until its
+ * caller, or a caller of that, calls another.
  */
 #define _GNU_SOURCE 1 /* memmem() */
 #include "collectors/ftrace/text.h"
@@ -184,13 +185,15 @@ static void leave_to(struct bp_ftext *r, struct bp_ftext_task *t, uint32_t cpu, 
 	t->n = n;
 }
 
-static void enter(struct bp_ftext *r, struct bp_ftext_task *t, uint32_t cpu, uint32_t func, enum bp_ev_kind kind)
+static void enter(struct bp_ftext *r, struct bp_ftext_task *t, uint32_t cpu, uint32_t func,
+		  enum bp_ev_kind kind)
 {
 	struct bp_ftext_frame *f = func == BP_FTEXT_NONE ? NULL : bp_ftext_push(r, t);
 
 	if (!f)
 		return;
-	*f = (struct bp_ftext_frame){.enter_ns = r->cpus[cpu]->newest_ns, .func = func, .cpu = cpu, .live = true};
+	*f = (struct bp_ftext_frame){
+	    .enter_ns = r->cpus[cpu]->newest_ns, .func = func, .cpu = cpu, .live = true};
 	bp_ftext_fail(r, bp_builder_enter(r->b, cpu, kind, r->funcs[func].id, f->enter_ns, 0));
 }
 
@@ -229,7 +232,8 @@ static unsigned irq_level(const struct record *rec)
 	return level;
 }
 
-static void take_function(struct bp_ftext *r, struct bp_ftext_task *t, const struct record *rec, const char *arrow)
+static void take_function(struct bp_ftext *r, struct bp_ftext_task *t, const struct record *rec,
+			  const char *arrow)
 {
 	char key[BP_FTEXT_NAME_MAX];
 	uint32_t func = bp_ftext_intern(r, key, function_key(rec->body, arrow, key));
@@ -257,8 +261,8 @@ static void take_function(struct bp_ftext *r, struct bp_ftext_task *t, const str
 	enter(r, t, rec->cpu, func, kind);
 }
 
-static void take_initcall(struct bp_ftext *r, struct bp_ftext_task *t, const struct record *rec, const char *args,
-			  bool start)
+static void take_initcall(struct bp_ftext *r, struct bp_ftext_task *t, const struct record *rec,
+			  const char *args, bool start)
 {
 	char key[BP_FTEXT_NAME_MAX];
 	uint32_t func;
@@ -293,16 +297,16 @@ static void take_span(struct bp_ftext *r, struct bp_ftext_task *t, const struct 
 }
 
 /* sys_enter: "NR 257 (...)": the number; sys_exit: "NR 257 = 3" */
-static void take_raw_syscall(struct bp_ftext *r, struct bp_ftext_task *t, const struct record *rec, const char *args,
-			     bool start)
+static void take_raw_syscall(struct bp_ftext *r, struct bp_ftext_task *t, const struct record *rec,
+			     const char *args, bool start)
 {
 	const char *q;
 	char key[32];
 	uint64_t nr;
 	int n;
 
-	if (!starts(bp_ftext_spaces(args, rec->end), rec->end, "NR ", &q) || !bp_ftext_number(&q, rec->end, &nr) ||
-	    nr > UINT32_MAX)
+	if (!starts(bp_ftext_spaces(args, rec->end), rec->end, "NR ", &q) ||
+	    !bp_ftext_number(&q, rec->end, &nr) || nr > UINT32_MAX)
 		return;
 	n = snprintf(key, sizeof(key), "[system call %u]", (unsigned)nr);
 	if (start) {
@@ -360,7 +364,8 @@ static void take_switch(struct bp_ftext *r, const struct record *rec, const char
 
 void bp_ftext_mark(struct bp_ftext *r, uint32_t cpu, uint64_t time_ns, const char *p, const char *e)
 {
-	struct bp_fact f = {.kind = BP_FACT_MARK, .vcpu = (uint16_t)cpu, .time_ns = time_ns, .s1 = "trace-mark"};
+	struct bp_fact f = {
+	    .kind = BP_FACT_MARK, .vcpu = (uint16_t)cpu, .time_ns = time_ns, .s1 = "trace-mark"};
 	char text[256];
 	size_t len = (size_t)(e - p) < sizeof(text) - 1 ? (size_t)(e - p) : sizeof(text) - 1;
 

@@ -5,8 +5,8 @@
  *     8.640064 |   0)   insmod-106   |  ...1. | + 42.257 us   |    vp_get_status [virtio_pci]() {
  *     time         CPU  task            flags     duration          call
  *
- * The time is when the call began, on closing lines when it ended. Durations have fewer decimals the longer they
- * are. Where the time is missing, each CPU's clock advances by the durations.
+ * The time is when the call began, on closing lines when it ended. Durations have fewer decimals the longer
+ * they are. Where the time is missing, each CPU's clock advances by the durations.
  */
 #define _GNU_SOURCE 1 /* memmem() */
 #include "collectors/ftrace/text.h"
@@ -37,13 +37,41 @@ static inline bool parse_duration(const char **p, const char *e, uint64_t *ns)
 	return true;
 }
 
-static bool is_mark(char c)
+/* Index in BP_FTEXT_MARKS, or 7 */
+static inline unsigned mark_index(char c)
 {
-	return c && strchr(BP_FTEXT_MARKS, c);
+	switch (c) {
+	case '+':
+		return 0;
+	case '!':
+		return 1;
+	case '#':
+		return 2;
+	case '*':
+		return 3;
+	case '@':
+		return 4;
+	case '$':
+		return 5;
+	case '-':
+		return 6;
+	default:
+		return 7;
+	}
+}
+
+static inline bool is_mark(char c)
+{
+	return mark_index(c) < 7;
+}
+
+static uint16_t column(const char *line, const char *at)
+{
+	return at - line < 256 ? (uint16_t)(at - line) : 0;
 }
 
 /* A field that ends with a bar: the task, the flags of latency-format, or neither. */
-static bool parse_field(const char **p, const char *e, struct bp_ftext_line *l)
+static bool parse_field(const char *line, const char **p, const char *e, struct bp_ftext_line *l)
 {
 	const char *q = *p, *bar = memchr(q, '|', (size_t)(e - q)), *z = bar;
 	size_t comm_len;
@@ -56,8 +84,10 @@ static bool parse_field(const char **p, const char *e, struct bp_ftext_line *l)
 	if (!l->task && bp_ftext_pid(q, z, &pid, &comm_len)) {
 		l->task = q;
 		l->task_len = (uint32_t)(z - q);
+		l->columns.task = column(line, bar);
 	} else if (!l->flags && z - q >= 4 && z - q <= 8 && !memchr(q, ' ', (size_t)(z - q))) {
 		l->flags = true;
+		l->columns.flags = column(line, bar);
 	} else {
 		return false;
 	}
@@ -65,7 +95,8 @@ static bool parse_field(const char **p, const char *e, struct bp_ftext_line *l)
 	return true;
 }
 
-/* "name [module]" of "name = 0x1", "name [module] <-caller", "name ret=0" ... in a comment or before arguments */
+/* "name [module]" of "name = 0x1", "name [module] <-caller", "name ret=0" ... in a comment or before
+ * arguments */
 static const char *name_end(const char *p, const char *e)
 {
 	const char *q = p;
@@ -168,6 +199,7 @@ bool bp_ftext_parse_graph(const char *p, const char *e, struct bp_ftext_line *l)
 			z = bp_ftext_spaces(z, e);
 			if (z < e && *z == '|') {
 				l->has_time = true;
+				l->columns.time = column(p, z);
 				l->time_ns = v * 1000000000 + ns;
 				start = z + 1;
 				q = z = bp_ftext_spaces(start, e);
@@ -181,6 +213,7 @@ bool bp_ftext_parse_graph(const char *p, const char *e, struct bp_ftext_line *l)
 			if (v >= BP_BUILDER_CPUS)
 				return false;
 			l->has_cpu = true;
+			l->columns.cpu = column(p, z);
 			l->cpu = (uint32_t)v;
 			start = z + 1;
 		}
@@ -192,6 +225,7 @@ bool bp_ftext_parse_graph(const char *p, const char *e, struct bp_ftext_line *l)
 			return false;
 		if (*q == '|') {
 			start = q + 1;
+			l->columns.bar = column(p, q);
 			break;
 		}
 		z = q;
@@ -201,11 +235,13 @@ bool bp_ftext_parse_graph(const char *p, const char *e, struct bp_ftext_line *l)
 				l->mark = *q;
 				l->has_duration = true;
 				start = z;
+				l->columns.bar = column(p, z - 1);
 				break;
 			}
 		} else if (parse_duration(&z, e, &l->duration_ns)) {
 			l->has_duration = true;
 			start = z;
+			l->columns.bar = column(p, z - 1);
 			break;
 		}
 		if (e - q >= 11 && (!memcmp(q, "==========>", 11) || !memcmp(q, "<==========", 11))) {
@@ -214,7 +250,7 @@ bool bp_ftext_parse_graph(const char *p, const char *e, struct bp_ftext_line *l)
 			return true;
 		}
 		z = q;
-		if (*q == '}' || (*q == '/' && e - q > 1 && q[1] == '*') || !parse_field(&z, e, l))
+		if (*q == '}' || (*q == '/' && e - q > 1 && q[1] == '*') || !parse_field(p, &z, e, l))
 			break;
 		start = z;
 	}
@@ -236,7 +272,7 @@ static inline void call_done(struct bp_ftext_func *f, uint64_t ns, bool outermos
 
 /* Calls at this depth or deeper cannot be running any more when another begins: their end was not seen. */
 static __attribute__((noinline)) void end_stale(struct bp_ftext *r, uint32_t cpu, struct bp_ftext_task *t,
-						 uint32_t depth)
+						uint32_t depth)
 {
 	uint32_t n = 0;
 
@@ -263,8 +299,8 @@ static inline void begin_call(struct bp_ftext *r, struct bp_ftext_cpu *c, struct
 	c->used = true;
 }
 
-static inline void take_open(struct bp_ftext *r, struct bp_ftext_cpu *c, struct bp_ftext_task *t, uint32_t func,
-			     const struct bp_ftext_line *l, bool count, bool record)
+static inline void take_open(struct bp_ftext *r, struct bp_ftext_cpu *c, struct bp_ftext_task *t,
+			     uint32_t func, const struct bp_ftext_line *l, bool count, bool record)
 {
 	struct bp_ftext_frame *f;
 
@@ -273,7 +309,8 @@ static inline void take_open(struct bp_ftext *r, struct bp_ftext_cpu *c, struct 
 	f = bp_ftext_push(r, t);
 	if (!f)
 		return;
-	*f = (struct bp_ftext_frame){.enter_ns = c->newest_ns, .func = func, .depth = l->depth, .cpu = l->cpu};
+	*f =
+	    (struct bp_ftext_frame){.enter_ns = c->newest_ns, .func = func, .depth = l->depth, .cpu = l->cpu};
 	if (count && t->n > r->counts.max_stack)
 		r->counts.max_stack = t->n;
 	if (!record || func == BP_FTEXT_NONE)
@@ -284,8 +321,8 @@ static inline void take_open(struct bp_ftext *r, struct bp_ftext_cpu *c, struct 
 	c->irq = false;
 }
 
-static inline void take_leaf(struct bp_ftext *r, struct bp_ftext_cpu *c, struct bp_ftext_task *t, uint32_t func,
-			     const struct bp_ftext_line *l, bool count, bool record)
+static inline void take_leaf(struct bp_ftext *r, struct bp_ftext_cpu *c, struct bp_ftext_task *t,
+			     uint32_t func, const struct bp_ftext_line *l, bool count, bool record)
 {
 	if (count && func != BP_FTEXT_NONE)
 		call_done(&r->funcs[func], l->duration_ns, !t->n);
@@ -297,14 +334,15 @@ static inline void take_leaf(struct bp_ftext *r, struct bp_ftext_cpu *c, struct 
 	bp_ftext_fail(r, bp_builder_enter(r->b, l->cpu, c->irq ? BP_EV_IRQ : BP_EV_CALL, r->funcs[func].id,
 					  c->newest_ns, 0));
 	c->irq = false;
+	r->funcs[func].recorded_ns += l->duration_ns;
 	c->newest_ns += l->duration_ns;
 	bp_ftext_fail(r, bp_builder_leave(r->b, l->cpu, 1, c->newest_ns, 0));
 }
 
 /*
- * The call ended here but did not begin here. Without a task column it may have begun on another CPU, whose clock
- * then tells its end. Otherwise its beginning was not recorded: it is entered when that was after all that is known
- * of this CPU.
+ * The call ended here but did not begin here. Without a task column it may have begun on another CPU, whose
+ * clock then tells its end. Otherwise its beginning was not recorded: it is entered when that was after all
+ * that is known of this CPU.
  */
 static __attribute__((noinline)) void lone_close(struct bp_ftext *r, struct bp_ftext_cpu *c,
 						 struct bp_ftext_task *t, uint32_t func,
@@ -321,7 +359,8 @@ static __attribute__((noinline)) void lone_close(struct bp_ftext *r, struct bp_f
 			struct bp_ftext_frame *f = u && u->n ? &u->frames[u->n - 1] : NULL;
 			uint64_t end;
 
-			if (!f || u == t || !f->live || f->func != func || f->depth != l->depth || o->running != u)
+			if (!f || u == t || !f->live || f->func != func || f->depth != l->depth ||
+			    o->running != u)
 				continue;
 			f->live = false;
 			end = f->enter_ns + l->duration_ns;
@@ -329,7 +368,8 @@ static __attribute__((noinline)) void lone_close(struct bp_ftext *r, struct bp_f
 				end = o->newest_ns;
 			o->newest_ns = end;
 			r->funcs[func].adopted++;
-			r->funcs[func].extra_ns += l->duration_ns;
+			r->funcs[func].recorded_ns += l->duration_ns;
+			r->funcs[func].excess_ns += end - f->enter_ns - l->duration_ns;
 			bp_ftext_fail(r, bp_builder_leave(r->b, i, 1, end, 0));
 			return;
 		}
@@ -346,15 +386,15 @@ static __attribute__((noinline)) void lone_close(struct bp_ftext *r, struct bp_f
 	bp_ftext_run_task(r, l->cpu, t, start);
 	start = c->newest_ns;
 	r->funcs[func].inserted++;
-	r->funcs[func].extra_ns += l->duration_ns;
+	r->funcs[func].recorded_ns += l->duration_ns;
 	c->used = true;
 	bp_ftext_fail(r, bp_builder_enter(r->b, l->cpu, BP_EV_CALL, r->funcs[func].id, start, 0));
 	c->newest_ns = start + l->duration_ns;
 	bp_ftext_fail(r, bp_builder_leave(r->b, l->cpu, 1, c->newest_ns, 0));
 }
 
-static inline void take_close(struct bp_ftext *r, struct bp_ftext_cpu *c, struct bp_ftext_task *t, uint32_t func,
-			      const struct bp_ftext_line *l, bool count, bool record)
+static inline void take_close(struct bp_ftext *r, struct bp_ftext_cpu *c, struct bp_ftext_task *t,
+			      uint32_t func, const struct bp_ftext_line *l, bool count, bool record)
 {
 	uint32_t left = 0, n = t->n;
 
@@ -390,8 +430,10 @@ static inline void take_close(struct bp_ftext *r, struct bp_ftext_cpu *c, struct
 			bp_ftext_run_task(r, l->cpu, t, end);
 			if (fn && f->cpu != l->cpu)
 				fn->uncertain++;
-			else if (fn && l->has_duration)
-				fn->excess_ns += c->newest_ns - end;
+			if (fn) {
+				fn->recorded_ns += l->duration_ns;
+				fn->excess_ns += c->newest_ns - (f->enter_ns + l->duration_ns);
+			}
 			bp_ftext_fail(r, bp_builder_leave(r->b, l->cpu, 1, c->newest_ns, 0));
 		} else if (record && fn) {
 			fn->uncertain++;
@@ -421,7 +463,8 @@ static inline void take(struct bp_ftext *r, struct bp_ftext_cpu *c, struct bp_ft
 }
 
 static __attribute__((noinline)) void take_idle(struct bp_ftext *r, struct bp_ftext_cpu *c,
-						struct bp_ftext_task *t, uint32_t func, const struct bp_ftext_line *l)
+						struct bp_ftext_task *t, uint32_t func,
+						const struct bp_ftext_line *l)
 {
 	take(r, c, t->counter, func, l, true, false);
 	take(r, c, t, func, l, false, true);
@@ -453,7 +496,8 @@ static void comment(struct bp_ftext *r, struct bp_ftext_cpu *c, const struct bp_
 
 	if (l->has_time && l->time_ns > now)
 		now = l->time_ns;
-	while (q < e && (*q == '_' || (unsigned char)((*q | 32) - 'a') < 26 || (unsigned char)(*q - '0') < 10))
+	while (q < e &&
+	       (*q == '_' || (unsigned char)((*q | 32) - 'a') < 26 || (unsigned char)(*q - '0') < 10))
 		q++;
 	if (q > p && e - q > 1 && q[0] == ':' && q[1] == ' ') {
 		if (q - p == 12 && !memcmp(p, "sched_switch", 12))
@@ -466,6 +510,9 @@ static void comment(struct bp_ftext *r, struct bp_ftext_cpu *c, const struct bp_
 static inline void count_line(struct bp_ftext *r, struct bp_ftext_cpu *c, const struct bp_ftext_line *l)
 {
 	r->counts.of_class[l->cls]++;
+	r->counts.flags += l->flags;
+	if (l->mark)
+		r->counts.overhead[mark_index(l->mark)]++;
 	if (l->has_cpu)
 		c->lines++;
 	if (l->has_time) {
@@ -475,7 +522,8 @@ static inline void count_line(struct bp_ftext *r, struct bp_ftext_cpu *c, const 
 	}
 }
 
-static inline void take_call(struct bp_ftext *r, struct bp_ftext_cpu *c, const struct bp_ftext_line *l, uint32_t func)
+static inline void take_call(struct bp_ftext *r, struct bp_ftext_cpu *c, const struct bp_ftext_line *l,
+			     uint32_t func)
 {
 	struct bp_ftext_task *t = task_of_line(r, c, l);
 
@@ -499,9 +547,7 @@ void bp_ftext_graph(struct bp_ftext *r, const struct bp_ftext_line *l)
 	if (!c)
 		return;
 	count_line(r, c, l);
-	r->counts.flags += l->flags;
-	if (l->mark)
-		r->counts.overhead[strchr(BP_FTEXT_MARKS, l->mark) - BP_FTEXT_MARKS]++;
+	r->columns = l->columns;
 	if (l->cls == BP_FTEXT_COMMENT) {
 		comment(r, c, l);
 		return;
@@ -517,13 +563,137 @@ void bp_ftext_graph(struct bp_ftext *r, const struct bp_ftext_line *l)
 	take_call(r, c, l, func);
 }
 
+/* Digits and the rest of the columns that may differ between lines; false: this is not such a line. */
+static inline bool fast_columns(const struct bp_ftext_columns *k, const char *p, struct bp_ftext_line *l)
+{
+	const char *q = p, *bar = p + k->bar, *z;
+	uint64_t v = 0, frac;
+
+	if (k->time) {
+		z = p + k->time;
+		q = bp_ftext_spaces(q, z);
+		if (*z != '|' || !bp_ftext_number(&q, z, &v) || *q != '.' || v > UINT32_MAX)
+			return false;
+		q++;
+		l->has_time = true;
+		l->time_ns = v * 1000000000 + bp_ftext_fraction(&q, z, 9);
+		if (q == z || *q != ' ')
+			return false;
+		q = z + 1;
+	}
+	if (k->cpu) {
+		z = p + k->cpu;
+		q = bp_ftext_spaces(q, z);
+		if (*z != ')' || !bp_ftext_number(&q, z, &v) || q != z || v >= BP_BUILDER_CPUS)
+			return false;
+		l->has_cpu = true;
+		l->cpu = (uint32_t)v;
+		q = z + 1;
+	}
+	if (k->task) {
+		z = p + k->task;
+		if (*z != '|')
+			return false;
+		q = bp_ftext_spaces(q, z);
+		l->task = q;
+		q = z + 1;
+		while (z > l->task && z[-1] == ' ')
+			z--;
+		l->task_len = (uint32_t)(z - l->task);
+		if (!l->task_len)
+			return false;
+	}
+	if (k->flags) {
+		z = p + k->flags;
+		if (*z != '|' || z[-1] != ' ' || z[-2] == ' ')
+			return false;
+		l->flags = true;
+		q = z + 1;
+	}
+	q = bp_ftext_spaces(q, bar);
+	if (q == bar)
+		return true;
+	if ((unsigned char)(*q - '0') >= 10) {
+		if (bar - q < 8 || q[1] != ' ' || !is_mark(*q))
+			return false;
+		l->mark = *q;
+		q = bp_ftext_spaces(q + 2, bar);
+	}
+	if (!bp_ftext_number(&q, bar, &v) || v > UINT32_MAX)
+		return false;
+	frac = 0;
+	if (*q == '.') {
+		q++;
+		frac = bp_ftext_fraction(&q, bar, 3);
+	}
+	if (bar - q < 3 || q[0] != ' ' || q[1] != 'u' || q[2] != 's' || bp_ftext_spaces(q + 3, bar) != bar)
+		return false;
+	l->duration_ns = v * 1000 + frac;
+	l->has_duration = true;
+	return true;
+}
+
+static inline const char *fast_spaces(const char *p, const char *e)
+{
+	while (e - p >= 8) {
+		uint64_t v;
+
+		memcpy(&v, p, 8);
+		v ^= 0x2020202020202020ull;
+		if (v)
+			return p + (__builtin_ctzll(v) >> 3);
+		p += 8;
+	}
+	return bp_ftext_spaces(p, e);
+}
+
 bool bp_ftext_graph_fast(struct bp_ftext *r, const char *p, const char *e)
 {
-	struct bp_ftext_line l;
+	const struct bp_ftext_columns *k = &r->columns;
+	struct bp_ftext_line l = {0};
+	uint32_t func = BP_FTEXT_NONE, at;
+	struct bp_ftext_cpu *c;
+	const char *q;
 
-	if (!bp_ftext_parse_graph(p, e, &l))
+	if (!k->bar || e - p < k->bar + 2 || p[k->bar] != '|' || !fast_columns(k, p, &l))
 		return false;
-	bp_ftext_graph(r, &l);
+	q = fast_spaces(p + k->bar + 1, e);
+	if (q == e)
+		return false;
+	l.depth = (uint32_t)(q - (p + k->bar + 1));
+	if (e - q > 3 && e[-1] == ';' && e[-2] == ')' && e[-3] == '(') {
+		l.cls = BP_FTEXT_LEAF;
+		l.name_len = (uint32_t)(e - 3 - q);
+	} else if (e - q > 4 && e[-1] == '{' && e[-2] == ' ' && e[-3] == ')' && e[-4] == '(') {
+		l.cls = BP_FTEXT_OPEN;
+		l.name_len = (uint32_t)(e - 4 - q);
+	} else if (*q == '}') {
+		l.cls = BP_FTEXT_CLOSE;
+		if (e - q > 8 && q[1] == ' ' && q[2] == '/' && q[3] == '*' && q[4] == ' ' && e[-1] == '/' &&
+		    e[-2] == '*' && e[-3] == ' ') {
+			q += 5;
+			l.name_len = (uint32_t)(e - 3 - q);
+		} else if (e - q != 1) {
+			return false;
+		}
+	} else {
+		return false;
+	}
+	c = r->cpus[l.cpu];
+	if (!c)
+		return false;
+	if (l.name_len) {
+		/* A name that was seen before; the others are looked at more closely. */
+		if (l.name_len > BP_FTEXT_NAME_MAX)
+			return false;
+		l.name = q;
+		func = bp_ftext_find(r, bp_ftext_hash(q, l.name_len), q, l.name_len, &at);
+		if (func == BP_FTEXT_NONE)
+			return false;
+		r->counts.close_named += l.cls == BP_FTEXT_CLOSE;
+	}
+	count_line(r, c, &l);
+	take_call(r, c, &l, func);
 	return true;
 }
 

@@ -10,11 +10,6 @@
 #define PIECE_BYTES (64u << 10)
 #define COMM_SLOTS 8192u
 
-struct bp_ftext_slot {
-	uint32_t hash;
-	uint32_t func; /* index + 1; 0: free */
-};
-
 struct bp_ftext_piece {
 	struct bp_ftext_piece *next;
 	char data[];
@@ -78,40 +73,6 @@ void bp_ftext_deinit(struct bp_ftext *r)
 }
 
 /* ---- functions ---- */
-
-/* Sixteen bytes at a time; short ones by loads that overlap. */
-static inline uint32_t hash_bytes(const char *s, size_t len)
-{
-	uint64_t h = len * 0x9e3779b97f4a7c15ull, a, b;
-
-	while (len > 16) {
-		memcpy(&a, s, 8);
-		memcpy(&b, s + 8, 8);
-		h = (h ^ a) * 0xff51afd7ed558ccdull;
-		h = (h ^ h >> 32 ^ b) * 0xc4ceb9fe1a85ec53ull;
-		s += 16;
-		len -= 16;
-	}
-	if (len >= 8) {
-		memcpy(&a, s, 8);
-		memcpy(&b, s + len - 8, 8);
-	} else if (len >= 4) {
-		uint32_t x, y;
-
-		memcpy(&x, s, 4);
-		memcpy(&y, s + len - 4, 4);
-		a = x;
-		b = y;
-	} else {
-		a = len ? (uint64_t)(unsigned char)s[0] << 16 | (uint64_t)(unsigned char)s[len / 2] << 8 |
-				  (unsigned char)s[len - 1]
-			: 0;
-		b = 0;
-	}
-	h = (h ^ a) * 0xff51afd7ed558ccdull;
-	h = (h ^ h >> 32 ^ b) * 0xc4ceb9fe1a85ec53ull;
-	return (uint32_t)(h ^ h >> 32);
-}
 
 static const char *keep_text(struct bp_ftext *r, const char *s, size_t len)
 {
@@ -210,27 +171,8 @@ static BP_MUST_CHECK struct bp_err *define(struct bp_ftext *r, struct bp_ftext_f
 	return bp_builder_func(r->b, space, addr, addr, f->name, f->module, &f->id);
 }
 
-static uint32_t find_func(const struct bp_ftext *r, uint32_t hash, const char *key, size_t len, uint32_t *at)
-{
-	uint32_t mask = r->n_slots - 1, i = hash & mask;
-
-	for (;; i = (i + 1) & mask) {
-		const struct bp_ftext_slot *s = &r->slots[i];
-		const struct bp_ftext_func *f;
-
-		if (!s->func)
-			break;
-		if (s->hash != hash)
-			continue;
-		f = &r->funcs[s->func - 1];
-		if (f->key_len == len && !memcmp(f->key, key, len))
-			return s->func - 1;
-	}
-	*at = i;
-	return BP_FTEXT_NONE;
-}
-
-static __attribute__((noinline)) uint32_t add_func(struct bp_ftext *r, uint32_t hash, const char *key, size_t len)
+static __attribute__((noinline)) uint32_t add_func(struct bp_ftext *r, uint32_t hash, const char *key,
+						   size_t len)
 {
 	uint32_t at = 0, found;
 	struct bp_ftext_func *f;
@@ -238,12 +180,12 @@ static __attribute__((noinline)) uint32_t add_func(struct bp_ftext *r, uint32_t 
 
 	if (r->n_funcs >= BP_FTEXT_FUNCS_MAX) {
 		/* The last one stands for all that are too many. */
-		found = find_func(r, hash_bytes("[more functions]", 16), "[more functions]", 16, &at);
+		found = bp_ftext_find(r, bp_ftext_hash("[more functions]", 16), "[more functions]", 16, &at);
 		if (found != BP_FTEXT_NONE || r->n_funcs > BP_FTEXT_FUNCS_MAX)
 			return found;
 		key = "[more functions]";
 		len = 16;
-		hash = hash_bytes(key, len);
+		hash = bp_ftext_hash(key, len);
 	}
 	if (r->n_funcs == r->cap_funcs) {
 		uint32_t cap = r->cap_funcs ? r->cap_funcs * 2 : 256;
@@ -267,7 +209,7 @@ static __attribute__((noinline)) uint32_t add_func(struct bp_ftext *r, uint32_t 
 		bp_ftext_fail(r, err);
 		return BP_FTEXT_NONE;
 	}
-	find_func(r, hash, key, len, &at);
+	bp_ftext_find(r, hash, key, len, &at);
 	r->slots[at] = (struct bp_ftext_slot){hash, ++r->n_funcs};
 	return r->n_funcs - 1;
 }
@@ -278,8 +220,8 @@ uint32_t bp_ftext_intern(struct bp_ftext *r, const char *key, size_t len)
 
 	if (len > BP_FTEXT_NAME_MAX)
 		len = BP_FTEXT_NAME_MAX;
-	hash = hash_bytes(key, len);
-	found = find_func(r, hash, key, len, &at);
+	hash = bp_ftext_hash(key, len);
+	found = bp_ftext_find(r, hash, key, len, &at);
 	return found != BP_FTEXT_NONE ? found : add_func(r, hash, key, len);
 }
 
@@ -289,7 +231,7 @@ uint32_t bp_ftext_lookup(const struct bp_ftext *r, const char *key, size_t len)
 
 	if (len > BP_FTEXT_NAME_MAX)
 		len = BP_FTEXT_NAME_MAX;
-	return find_func(r, hash_bytes(key, len), key, len, &at);
+	return bp_ftext_find(r, bp_ftext_hash(key, len), key, len, &at);
 }
 
 /* ---- CPUs ---- */
@@ -338,7 +280,8 @@ static bool cut_of(const char *cut, size_t len, const char *comm)
 }
 
 /* The recording hears of a task when it first runs. */
-static struct bp_ftext_task *new_task(struct bp_ftext *r, int64_t pid, const char *key, size_t len, size_t comm_len)
+static struct bp_ftext_task *new_task(struct bp_ftext *r, int64_t pid, const char *key, size_t len,
+				      size_t comm_len)
 {
 	struct bp_ftext_task *t = calloc(1, sizeof(*t));
 
@@ -465,7 +408,7 @@ struct bp_ftext_task *bp_ftext_task_of(struct bp_ftext *r, uint32_t cpu, const c
 
 	if (len > BP_FTEXT_NAME_MAX)
 		len = BP_FTEXT_NAME_MAX;
-	hash = hash_bytes(key, len);
+	hash = bp_ftext_hash(key, len);
 	for (at = hash & (r->cap_tasks - 1); r->tasks[at]; at = (at + 1) & (r->cap_tasks - 1)) {
 		t = r->tasks[at];
 		if (t->hash == hash && t->key_len == len && !memcmp(t->key, key, len))
@@ -596,12 +539,14 @@ void bp_ftext_run_task(struct bp_ftext *r, uint32_t cpu, struct bp_ftext_task *t
 		announce(r, t, c->newest_ns);
 	if (r->err)
 		return;
+	if (t->cpu != BP_FTEXT_NONE && t->cpu != cpu && r->cpus[t->cpu]->running == t) {
+		t->last_ns = r->cpus[t->cpu]->newest_ns;
+		r->cpus[t->cpu]->running = NULL;
+	}
 	if (t->last_ns > c->newest_ns)
 		c->newest_ns = t->last_ns;
 	if (c->running)
 		c->running->last_ns = c->newest_ns;
-	if (t->cpu != BP_FTEXT_NONE && t->cpu != cpu && r->cpus[t->cpu]->running == t)
-		r->cpus[t->cpu]->running = NULL;
 	t->cpu = cpu;
 	c->running = t;
 	bp_ftext_fail(r, bp_builder_switch(r->b, cpu, t->id, c->newest_ns, 0));
