@@ -30,6 +30,8 @@
 #define NOTES_MAX (4u << 20)
 #define BATCH_FUNCS (1u << 16)
 
+#define KERNEL_HALF 0xffff800000000000ull
+
 #define NO_BLOCK UINT64_MAX
 #define TEXT_PIECE (64u << 10)
 #define FIRST_FRAMES 16
@@ -107,6 +109,7 @@ struct bp_builder {
 	size_t text_used, text_bytes;
 	uint32_t func_more;         /* stands for all functions that are too many */
 
+	uint64_t slide;             /* subtracted from addresses of the kernel */
 	uint64_t clamped, calls, lost;
 	char lost_why[80];
 	bool finished, failed;
@@ -414,6 +417,10 @@ struct bp_err *bp_builder_func(struct bp_builder *b, enum bp_space space, uint64
 		snprintf(short_module, sizeof(short_module), "%s", module);
 		module = short_module;
 	}
+	if (space == BP_SPACE_KERNEL && addr >= KERNEL_HALF) {
+		addr -= b->slide;
+		sym_addr -= b->slide;
+	}
 	hash = hash_func(space, addr, name, module);
 	s = find_slot(b, hash, space, addr, name, module);
 	if (s->name) {
@@ -448,6 +455,11 @@ struct bp_err *bp_builder_func(struct bp_builder *b, enum bp_space space, uint64
 	if (!err)
 		*ret = s->id;
 	return err;
+}
+
+void bp_builder_set_slide(struct bp_builder *b, uint64_t slide)
+{
+	b->slide = slide;
 }
 
 /* ---- facts ---- */

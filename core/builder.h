@@ -36,6 +36,12 @@ void bp_builder_destroy(struct bp_builder *b);
 struct bp_err *bp_builder_func(struct bp_builder *b, enum bp_space space, uint64_t addr, uint64_t sym_addr,
 			       const char *name, const char *module, uint32_t *ret) BP_MUST_CHECK;
 
+/**
+ * bp_builder_set_slide() - addresses in BP_SPACE_KERNEL are given as they ran, and recorded less @slide, as linked
+ * For functions defined from now on. Not for importers, which give addresses as they are in the trace.
+ */
+void bp_builder_set_slide(struct bp_builder *b, uint64_t slide);
+
 /** bp_builder_task() - a new task id, announced by a TASK fact; -1 as @pid: not known */
 struct bp_err *bp_builder_task(struct bp_builder *b, int64_t pid, int64_t tgid, const char *comm, uint32_t flags,
 			       uint64_t time_ns, uint32_t *ret) BP_MUST_CHECK;
