@@ -161,7 +161,7 @@ static void take_piece(struct bp_ftext *r, const char *data, size_t len, uint64_
 		}
 		e = trim(p, e);
 		r->counts.lines++;
-		if ((r->mode != BP_FTEXT_MODE_GRAPH || !bp_ftext_graph_fast(r, p, e)) &&
+		if ((r->mode != BP_FTEXT_MODE_GRAPH || !bp_ftext_graph_fast(r, p, e, end)) &&
 		    slow_line(r, p, e) == BP_FTEXT_OTHER)
 			skip_line(r, offset + (uint64_t)(p - data), p, e);
 		p = next;

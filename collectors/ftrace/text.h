@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Inside of the reader of ftrace's text (the tracefs files trace and trace_pipe), shared by text*.c and their tests.
+ * Inside of the reader of ftrace's text (the tracefs files trace and trace_pipe), shared by text*.c and their
+ * tests.
  *
- * text.c goes through the lines and tells their kinds apart, text_graph.c reads those of the function_graph tracer,
- * text_event.c those of the function tracer and of events, text_state.c keeps functions, tasks and CPUs.
+ * text.c goes through the lines and tells their kinds apart, text_graph.c reads those of the function_graph
+ * tracer, text_event.c those of the function tracer and of events, text_state.c keeps functions, tasks and
+ * CPUs.
  *
- * One thread. Memory: functions, tasks and stacks are bounded (BP_FTEXT_*_MAX); nothing else grows with the input.
- * Source of the formats: Documentation/trace/ftrace.rst of Linux, and traces of Linux 6.1 and 6.18.
+ * One thread. Memory: functions, tasks and stacks are bounded (BP_FTEXT_*_MAX); nothing else grows with the
+ * input. Source of the formats: Documentation/trace/ftrace.rst of Linux, and traces of Linux 6.1 and 6.18.
  */
 #ifndef BP_COLLECTORS_FTRACE_TEXT_H
 #define BP_COLLECTORS_FTRACE_TEXT_H
@@ -37,54 +39,53 @@ enum bp_ftext_class {
 	BP_FTEXT_SWITCH,       /* "0) a-1 => b-2" */
 	BP_FTEXT_SWITCH_RULER, /* the dashes around it */
 	BP_FTEXT_BLANK,
-	BP_FTEXT_LOST,         /* "CPU:0 [LOST 5 EVENTS]" */
-	BP_FTEXT_FUNCTION,     /* a record of the function tracer */
-	BP_FTEXT_EVENT,        /* any other record */
-	BP_FTEXT_STACK,        /* begins a stack trace */
-	BP_FTEXT_FRAME,        /* " => f" of a stack trace */
-	BP_FTEXT_OTHER,        /* not understood */
+	BP_FTEXT_LOST,     /* "CPU:0 [LOST 5 EVENTS]" */
+	BP_FTEXT_FUNCTION, /* a record of the function tracer */
+	BP_FTEXT_EVENT,    /* any other record */
+	BP_FTEXT_STACK,    /* begins a stack trace */
+	BP_FTEXT_FRAME,    /* " => f" of a stack trace */
+	BP_FTEXT_OTHER,    /* not understood */
 	BP_FTEXT_CLASSES
 };
 
 /* A function, with what the text says about it; ns are sums of printed durations. */
 struct bp_ftext_func {
-	const char *name;
-	const char *module;     /* "vmlinux" for the kernel itself */
-	const char *key;        /* as in the text: "name" or "name [module]" */
+	const char *key; /* as in the text: "name" or "name [module]" */
 	uint32_t key_len;
-	uint32_t id;            /* the builder's */
+	uint32_t id; /* the builder's */
 	uint64_t opens, leaves;
-	uint64_t functions;     /* records of the function tracer */
-	uint64_t incl_ns;       /* of leaves, and of closes with their open */
+	uint64_t incl_ns;         /* of leaves, and of closes with their open */
 	uint64_t outer, outer_ns; /* of those, at the bottom of their task's stack */
-	uint64_t lone_closes;   /* closes without their open ... */
+	uint64_t recorded_ns;     /* printed durations of the calls in the recording ... */
+	uint64_t excess_ns;   /* ... and how much longer they are there, as the text says other things too */
+	uint64_t uncertain;   /* calls whose time in the recording is not the printed one */
+	uint64_t lone_closes; /* closes without their open */
 	uint64_t lone_ns;
-	uint64_t inserted;      /*   of which as many were entered as calls */
-	uint64_t adopted;       /*   and as many ended a call that had begun on another CPU */
-	uint64_t recorded_ns;   /* printed durations of the calls in the recording ... */
-	uint64_t excess_ns;     /*   and how much longer they are there, as the text says other things too */
-	uint64_t uncertain;     /* calls whose time in the recording is not the printed one */
+	uint64_t inserted;  /* of which as many were entered as calls */
+	uint64_t functions; /* records of the function tracer */
+	const char *name;
+	const char *module; /* "vmlinux" for the kernel itself */
 };
 
 struct bp_ftext_counts {
 	uint64_t lines;
 	uint64_t of_class[BP_FTEXT_CLASSES];
 	uint64_t close_named, close_without_open, open_without_close;
-	uint64_t flags;         /* lines with the flags of latency-format */
-	uint64_t overhead[7];   /* lines marked, see BP_FTEXT_MARKS */
+	uint64_t flags;       /* lines with the flags of latency-format */
+	uint64_t overhead[7]; /* lines marked, see BP_FTEXT_MARKS */
 	uint64_t lost_events;
-	uint64_t marks;         /* comments and events that are somebody's text */
-	uint64_t max_stack;     /* open calls of one task */
+	uint64_t marks;     /* comments and events that are somebody's text */
+	uint64_t max_stack; /* open calls of one task */
 	uint64_t tasks;
 	uint64_t first_ns, last_ns; /* printed times; first_ns UINT64_MAX if there are none */
-	bool cut;               /* the last line has no end */
+	bool cut;                   /* the last line has no end */
 };
 
 #define BP_FTEXT_MARKS "+!#*@$-"
 
 /*
- * Where the bars (and the bracket after the CPU) of a line stand, 0: none. All lines of a file are alike but for a few,
- * so the next line is first taken to be like the last.
+ * Where the bars (and the bracket after the CPU) of a line stand, 0: none. All lines of a file are alike but
+ * for a few, so the next line is first taken to be like the last.
  */
 struct bp_ftext_columns {
 	uint16_t time, cpu, task, flags;
@@ -94,57 +95,57 @@ struct bp_ftext_columns {
 /* What one line of a graph says. */
 struct bp_ftext_line {
 	struct bp_ftext_columns columns;
-	const char *name;       /* "name" or "name [module]"; NULL: none */
+	const char *name; /* "name" or "name [module]"; NULL: none */
 	uint32_t name_len;
 	enum bp_ftext_class cls;
 	bool has_cpu, has_time, has_duration, flags;
-	char mark;              /* 0: none */
-	bool irq_end;           /* of BP_FTEXT_IRQ */
-	uint32_t depth;         /* indentation */
+	char mark;      /* 0: none */
+	bool irq_end;   /* of BP_FTEXT_IRQ */
+	uint32_t depth; /* indentation */
 	uint32_t cpu;
 	uint64_t time_ns, duration_ns;
-	const char *task;       /* "comm-pid"; NULL: not printed */
+	const char *task; /* "comm-pid"; NULL: not printed */
 	uint32_t task_len;
 };
 
 struct bp_ftext_frame {
 	uint64_t enter_ns;
-	uint32_t func;          /* index, or BP_FTEXT_NONE */
+	uint32_t func; /* index, or BP_FTEXT_NONE */
 	uint32_t depth;
 	uint32_t cpu;
-	bool live;              /* also on the builder's stack */
-	bool clamped;           /* time of the call is not as printed */
+	bool live;    /* also on the builder's stack */
+	bool clamped; /* time of the call is not as printed */
 };
 
 struct bp_ftext_task {
-	char *key;              /* "comm-pid" as printed */
+	char *key; /* "comm-pid" as printed */
 	uint32_t key_len, comm_len;
 	uint32_t hash;
-	uint32_t id;            /* the builder's; BP_FTEXT_NONE: it has not run yet */
-	int64_t pid;            /* -1: not known */
+	uint32_t id; /* the builder's; BP_FTEXT_NONE: it has not run yet */
+	int64_t pid; /* -1: not known */
 	uint64_t last_ns;
-	uint32_t cpu;           /* where it ran last */
-	bool named;             /* by its full name */
+	uint32_t cpu;                  /* where it ran last */
+	bool named;                    /* by its full name */
 	struct bp_ftext_task *counter; /* where its calls are counted; NULL: here. See bp_ftext_task_of() */
 	struct bp_ftext_frame *frames;
 	uint32_t n, cap;
-	uint32_t over;          /* opens that are not kept */
-	uint32_t irq_base[3];   /* function tracer: stack below a softirq, hardirq, NMI */
+	uint32_t over;        /* opens that are not kept */
+	uint32_t irq_base[3]; /* function tracer: stack below a softirq, hardirq, NMI */
 	uint8_t level;
 };
 
 struct bp_ftext_cpu {
 	uint64_t newest_ns;
-	struct bp_ftext_task *running;  /* what the builder knows */
-	struct bp_ftext_task *block;    /* said by the last switch block */
-	struct bp_ftext_task *unnamed;  /* stands for the CPU */
+	struct bp_ftext_task *running; /* what the builder knows */
+	struct bp_ftext_task *block;   /* said by the last switch block */
+	struct bp_ftext_task *unnamed; /* stands for the CPU */
 	struct bp_ftext_task *idle;
-	struct bp_ftext_task *last;     /* that a task column named */
+	struct bp_ftext_task *last; /* that a task column named */
 	uint64_t lines;
-	uint64_t lost;                  /* before anything ran */
+	uint64_t lost; /* before anything ran */
 	bool lost_pending;
-	bool irq;                       /* an interrupt begins: the next call */
-	bool used;                      /* something was recorded */
+	bool irq;  /* an interrupt begins: the next call */
+	bool used; /* something was recorded */
 };
 
 /* The names that sched_switch gives; the columns cut them. */
@@ -159,30 +160,30 @@ enum bp_ftext_mode { BP_FTEXT_MODE_NONE, BP_FTEXT_MODE_GRAPH, BP_FTEXT_MODE_EVEN
 struct bp_ftext {
 	struct bp_import *im;
 	struct bp_builder *b;
-	struct bp_err *err;             /* the first that stops the import */
+	struct bp_err *err; /* the first that stops the import */
 	enum bp_ftext_mode mode;
 	struct bp_ftext_columns columns;
 	struct bp_ftext_counts counts;
 
 	struct bp_ftext_func *funcs;
 	uint32_t n_funcs, cap_funcs;
-	struct bp_ftext_slot *slots;    /* by name; a power of two */
+	struct bp_ftext_slot *slots; /* by name; a power of two */
 	uint32_t n_slots;
-	struct bp_ftext_piece *pieces;  /* text of names */
+	struct bp_ftext_piece *pieces; /* text of names */
 	size_t piece_used;
 
-	struct bp_ftext_task **tasks;   /* by key; a power of two */
+	struct bp_ftext_task **tasks; /* by key; a power of two */
 	uint32_t n_tasks, cap_tasks;
-	struct bp_ftext_task **extra;   /* those that stand for a CPU or are idle */
+	struct bp_ftext_task **extra; /* those that stand for a CPU or are idle */
 	uint32_t n_extra, cap_extra;
 	uint64_t n_frames;
 
-	struct bp_ftext_cpu **cpus;     /* BP_BUILDER_CPUS */
+	struct bp_ftext_cpu **cpus; /* BP_BUILDER_CPUS */
 	uint32_t n_cpus;
-	struct bp_ftext_comm *comms;    /* hash without collisions: the later one wins */
+	struct bp_ftext_comm *comms; /* hash without collisions: the later one wins */
 
 	bool clock_said;
-	bool task_column;               /* lines say their task: switch blocks add nothing */
+	bool task_column; /* lines say their task: switch blocks add nothing */
 	uint64_t noted_marks;
 };
 
@@ -228,7 +229,7 @@ static inline uint32_t bp_ftext_hash(const char *s, size_t len)
 		b = y;
 	} else {
 		a = len ? (uint64_t)(unsigned char)s[0] << 16 | (uint64_t)(unsigned char)s[len / 2] << 8 |
-				  (unsigned char)s[len - 1]
+			      (unsigned char)s[len - 1]
 			: 0;
 		b = 0;
 	}
@@ -256,7 +257,8 @@ static inline bool bp_ftext_same(const char *a, const char *b, size_t len)
 }
 
 /** bp_ftext_find() - index of a function, or BP_FTEXT_NONE and the slot where it belongs */
-static inline uint32_t bp_ftext_find(const struct bp_ftext *r, uint32_t hash, const char *key, size_t len, uint32_t *at)
+static inline uint32_t bp_ftext_find(const struct bp_ftext *r, uint32_t hash, const char *key, size_t len,
+				     uint32_t *at)
 {
 	uint32_t mask = r->n_slots - 1, i = hash & mask;
 
@@ -284,15 +286,19 @@ bool bp_ftext_parse_graph(const char *p, const char *e, struct bp_ftext_line *l)
 /** bp_ftext_graph() - take such a line into the recording */
 void bp_ftext_graph(struct bp_ftext *r, const struct bp_ftext_line *l);
 
-/** bp_ftext_graph_fast() - both at once for the common lines; false: nothing was done */
-bool bp_ftext_graph_fast(struct bp_ftext *r, const char *p, const char *e);
+/**
+ * bp_ftext_graph_fast() - both at once for a line that is like the one before; false: nothing was done
+ * @end: up to where there are bytes to look at
+ */
+bool bp_ftext_graph_fast(struct bp_ftext *r, const char *p, const char *e, const char *end);
 
 /** bp_ftext_switch() - a switch block's line; false: it is none */
 bool bp_ftext_switch(struct bp_ftext *r, const char *p, const char *e);
 
 /* ---- text_event.c ---- */
 
-/** bp_ftext_event() - a record of events or of the function tracer; its class, BP_FTEXT_OTHER if it is none */
+/** bp_ftext_event() - a record of events or of the function tracer; its class, BP_FTEXT_OTHER if it is none
+ */
 enum bp_ftext_class bp_ftext_event(struct bp_ftext *r, const char *p, const char *e);
 
 /** bp_ftext_is_event() - the same question, but nothing is done */
@@ -317,7 +323,8 @@ struct bp_ftext_cpu *bp_ftext_cpu(struct bp_ftext *r, uint32_t cpu);
 
 /**
  * bp_ftext_task_of() - the task "comm-pid" on a CPU
- * The text calls the idle tasks of all CPUs the same, so each CPU has its own; their calls are counted together.
+ * The text calls the idle tasks of all CPUs the same, so each CPU has its own; their calls are counted
+ * together.
  */
 struct bp_ftext_task *bp_ftext_task_of(struct bp_ftext *r, uint32_t cpu, const char *key, size_t len);
 

@@ -12,6 +12,9 @@
 #include "collectors/ftrace/text.h"
 
 #include <stdio.h>
+#ifdef __SSE2__
+#include <emmintrin.h>
+#endif
 
 /* ---- reading ---- */
 
@@ -367,7 +370,6 @@ static __attribute__((noinline)) void lone_close(struct bp_ftext *r, struct bp_f
 			if (end < o->newest_ns)
 				end = o->newest_ns;
 			o->newest_ns = end;
-			r->funcs[func].adopted++;
 			r->funcs[func].recorded_ns += l->duration_ns;
 			r->funcs[func].excess_ns += end - f->enter_ns - l->duration_ns;
 			bp_ftext_fail(r, bp_builder_leave(r->b, i, 1, end, 0));
@@ -563,28 +565,111 @@ void bp_ftext_graph(struct bp_ftext *r, const struct bp_ftext_line *l)
 	take_call(r, c, l, func);
 }
 
-/* Digits and the rest of the columns that may differ between lines; false: this is not such a line. */
+/* Bytes that may be read behind the start of the last column by what follows. */
+#define FAST_ROOM 128
+
+#define BYTES(x) (0x0101010101010101ull * (x))
+
+/* Eight bytes at a time, the first in the lowest bits: this code runs on little-endian machines, as
+ * recordings do. */
+static inline uint64_t load8(const char *p)
+{
+	uint64_t v;
+
+	memcpy(&v, p, 8);
+	return v;
+}
+
+/* Up to seven digits at *@p, of which @at_most count; how many there are, 0 if none or more. */
+static inline unsigned digits7(const char *p, unsigned at_most, uint64_t *ret)
+{
+	uint64_t v = load8(p) ^ BYTES('0'), other = ((v + BYTES(0x76)) | v) & BYTES(0x80);
+	unsigned n, take;
+
+	if (!other)
+		return 0;
+	n = (unsigned)__builtin_ctzll(other) >> 3;
+	if (!n)
+		return 0;
+	take = n < at_most ? n : at_most;
+	v <<= 64 - 8 * take;
+	/* Pairs of digits, then pairs of those, then of those. */
+	v = v * 10 + (v >> 8);
+	*ret = ((v & 0x000000ff000000ffull) * 0x000f424000000064ull +
+		((v >> 16) & 0x000000ff000000ffull) * 0x0000271000000001ull) >>
+	       32;
+	return n;
+}
+
+/* The duration column, whose bar is at @bar. */
+static inline bool fast_duration(const char *q, const char *bar, struct bp_ftext_line *l)
+{
+	static const uint16_t scale[4] = {0, 100, 10, 1};
+	uint64_t us, frac = 0;
+	unsigned n;
+
+	if (bar - q == 15 && q[0] == ' ' && q[2] == ' ' && q[3] != ' ') {
+		if (q[1] != ' ') {
+			if (!is_mark(q[1]))
+				return false;
+			l->mark = q[1];
+		}
+		q += 3;
+	} else {
+		q = bp_ftext_spaces(q, bar);
+		if (q == bar)
+			return true;
+		if (is_mark(*q)) {
+			if (bar - q < 8 || q[1] != ' ')
+				return false;
+			l->mark = *q;
+			q = bp_ftext_spaces(q + 2, bar);
+		}
+	}
+	n = digits7(q, 7, &us);
+	if (!n)
+		return false;
+	q += n;
+	if (*q == '.') {
+		n = digits7(q + 1, 3, &frac);
+		frac *= scale[n < 3 ? n : 3];
+		q += 1 + n;
+	}
+	/* What ended before the bar and is followed by nothing but the blanks that fill the column */
+	if (bar - q < 3 || q[0] != ' ' || q[1] != 'u' || q[2] != 's' || bp_ftext_spaces(q + 3, bar) != bar)
+		return false;
+	l->duration_ns = us * 1000 + frac;
+	l->has_duration = true;
+	return true;
+}
+
+/* The columns that may differ between lines; false: this is not such a line. */
 static inline bool fast_columns(const struct bp_ftext_columns *k, const char *p, struct bp_ftext_line *l)
 {
 	const char *q = p, *bar = p + k->bar, *z;
-	uint64_t v = 0, frac;
+	uint64_t v = 0, frac = 0;
+	unsigned n;
 
 	if (k->time) {
 		z = p + k->time;
 		q = bp_ftext_spaces(q, z);
-		if (*z != '|' || !bp_ftext_number(&q, z, &v) || *q != '.' || v > UINT32_MAX)
+		n = digits7(q, 7, &v);
+		q += n;
+		if (*z != '|' || !n || *q != '.')
 			return false;
-		q++;
+		n = digits7(q + 1, 7, &frac);
+		q += 1 + n;
+		if (n != 6 || q >= z || *q != ' ')
+			return false;
 		l->has_time = true;
-		l->time_ns = v * 1000000000 + bp_ftext_fraction(&q, z, 9);
-		if (q == z || *q != ' ')
-			return false;
+		l->time_ns = v * 1000000000 + frac * 1000;
 		q = z + 1;
 	}
 	if (k->cpu) {
 		z = p + k->cpu;
 		q = bp_ftext_spaces(q, z);
-		if (*z != ')' || !bp_ftext_number(&q, z, &v) || q != z || v >= BP_BUILDER_CPUS)
+		n = digits7(q, 7, &v);
+		if (*z != ')' || !n || q + n != z || v >= BP_BUILDER_CPUS)
 			return false;
 		l->has_cpu = true;
 		l->cpu = (uint32_t)v;
@@ -610,44 +695,32 @@ static inline bool fast_columns(const struct bp_ftext_columns *k, const char *p,
 		l->flags = true;
 		q = z + 1;
 	}
-	q = bp_ftext_spaces(q, bar);
-	if (q == bar)
+	if (bar - q == 15 && load8(q) == BYTES(' ') && load8(bar - 8) == BYTES(' '))
 		return true;
-	if ((unsigned char)(*q - '0') >= 10) {
-		if (bar - q < 8 || q[1] != ' ' || !is_mark(*q))
-			return false;
-		l->mark = *q;
-		q = bp_ftext_spaces(q + 2, bar);
-	}
-	if (!bp_ftext_number(&q, bar, &v) || v > UINT32_MAX)
-		return false;
-	frac = 0;
-	if (*q == '.') {
-		q++;
-		frac = bp_ftext_fraction(&q, bar, 3);
-	}
-	if (bar - q < 3 || q[0] != ' ' || q[1] != 'u' || q[2] != 's' || bp_ftext_spaces(q + 3, bar) != bar)
-		return false;
-	l->duration_ns = v * 1000 + frac;
-	l->has_duration = true;
-	return true;
+	return fast_duration(q, bar, l);
 }
 
 static inline const char *fast_spaces(const char *p, const char *e)
 {
-	while (e - p >= 8) {
-		uint64_t v;
+#ifdef __SSE2__
+	/* Nearly all calls are less deep than this. */
+	const __m128i blank = _mm_set1_epi8(' ');
+	uint64_t m0 = (uint32_t)_mm_movemask_epi8(_mm_cmpeq_epi8(_mm_loadu_si128((const __m128i *)p), blank));
+	uint64_t m1 =
+	    (uint32_t)_mm_movemask_epi8(_mm_cmpeq_epi8(_mm_loadu_si128((const __m128i *)(p + 16)), blank));
+	uint64_t m2 =
+	    (uint32_t)_mm_movemask_epi8(_mm_cmpeq_epi8(_mm_loadu_si128((const __m128i *)(p + 32)), blank));
+	uint64_t m3 =
+	    (uint32_t)_mm_movemask_epi8(_mm_cmpeq_epi8(_mm_loadu_si128((const __m128i *)(p + 48)), blank));
+	uint64_t other = ~(m0 | m1 << 16 | m2 << 32 | m3 << 48);
 
-		memcpy(&v, p, 8);
-		v ^= 0x2020202020202020ull;
-		if (v)
-			return p + (__builtin_ctzll(v) >> 3);
-		p += 8;
-	}
+	if (other)
+		return p + __builtin_ctzll(other);
+#endif
 	return bp_ftext_spaces(p, e);
 }
 
-bool bp_ftext_graph_fast(struct bp_ftext *r, const char *p, const char *e)
+bool bp_ftext_graph_fast(struct bp_ftext *r, const char *p, const char *e, const char *end)
 {
 	const struct bp_ftext_columns *k = &r->columns;
 	struct bp_ftext_line l = {0};
@@ -655,7 +728,8 @@ bool bp_ftext_graph_fast(struct bp_ftext *r, const char *p, const char *e)
 	struct bp_ftext_cpu *c;
 	const char *q;
 
-	if (!k->bar || e - p < k->bar + 2 || p[k->bar] != '|' || !fast_columns(k, p, &l))
+	if (!k->bar || e - p < k->bar + 2 || end - p < k->bar + FAST_ROOM || p[k->bar] != '|' ||
+	    !fast_columns(k, p, &l))
 		return false;
 	q = fast_spaces(p + k->bar + 1, e);
 	if (q == e)
