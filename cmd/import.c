@@ -474,8 +474,11 @@ static void note_names(struct job *j)
 		bp_cleanup(bp_strbuf_deinit) struct bp_strbuf why = BP_STRBUF_INIT;
 
 		why_unnamed(j, &why);
-		note(j, "%.2g %% of addresses have no name: %s", 100.0 * (double)s->unnamed / (double)s->addresses,
-		     bp_strbuf_str(&why));
+		if (s->unnamed == s->addresses)
+			note(j, "no address has a name: %s", bp_strbuf_str(&why));
+		else
+			note(j, "%.1f %% of addresses have no name: %s",
+			     100.0 * (double)s->unnamed / (double)s->addresses, bp_strbuf_str(&why));
 	}
 	if (bp_builder_clamped(j->builder))
 		note(j, "time went back %" PRIu64 " times on a CPU; it was taken as standing still",
