@@ -520,7 +520,8 @@ static BP_MUST_CHECK struct bp_err *follow(struct bp_blocks_state *s, uint32_t c
 			c->frames[c->depth - 1].returning = returning;
 		return err;
 	}
-	while (from.flow == BP_X86_IRET && !returning) {
+	/* An iret to what follows it is the kernel's way to serialize the processor. */
+	while (from.flow == BP_X86_IRET && !returning && (b->addr != from.next || b->func != c->func)) {
 		uint32_t i = c->depth;
 		const struct block *resumed;
 
@@ -598,7 +599,8 @@ static __attribute__((noinline)) BP_MUST_CHECK struct bp_err *other_function(str
 	struct bp_err *err;
 
 	if (b->flags & F_THROUGH && c->depth) {
-		if (b->flags & F_RETURN_THUNK)
+		/* The thunks of indirect calls end in a return, too. */
+		if (b->flags & F_RETURN_THUNK && !c->through)
 			c->returning = true;
 		else if (b->flow == BP_X86_IRET)
 			c->last = *b;
