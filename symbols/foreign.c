@@ -28,6 +28,7 @@
 #define LAST_FUNCTION_BYTES (16u << 10)
 
 #define CACHE_BITS 14
+#define SET_BITS 14
 
 /* Least that must fit before a slide is believed. */
 #define FIT_MIN 4
@@ -73,7 +74,7 @@ struct bp_foreign {
 	uint64_t slide;
 	uint64_t kallsyms_slide; /* kallsyms against vmlinux */
 	bool have_kallsyms_slide;
-	uint64_t *sample;
+	uint64_t sample[BP_FOREIGN_SAMPLE], sampled[1u << SET_BITS]; /* in order; as a hash */
 	size_t n_sample, settled_at;
 	struct bp_foreign_fit fit;
 
@@ -491,7 +492,6 @@ void bp_foreign_destroy(struct bp_foreign *f)
 	free(f->fixed.syms);
 	free(f->ranges);
 	free(f->starts);
-	free(f->sample);
 	bp_strbuf_deinit(&f->from);
 	free(f);
 }
@@ -508,9 +508,6 @@ struct bp_err *bp_foreign_create(const struct bp_foreign_options *o, struct bp_f
 
 	if (!f)
 		return bp_err_nomem();
-	f->sample = malloc(BP_FOREIGN_SAMPLE * sizeof(*f->sample));
-	if (!f->sample)
-		return bp_err_nomem();
 	if (o->vmlinux)
 		err = take_image(f, o->vmlinux);
 	if (!err && o->kallsyms)
@@ -522,10 +519,13 @@ struct bp_err *bp_foreign_create(const struct bp_foreign_options *o, struct bp_f
 	if (err)
 		return err;
 	f->given = o->slide_given;
-	if (f->given) {
-		f->slide = o->slide;
-		f->known = true;
+	f->slide = o->slide;
+	if (!f->given && f->have_kallsyms_slide && f->kallsyms_slide) {
+		/* A kallsyms of a kernel that was moved says by how much; a System.map does not. */
+		f->given = true;
+		f->slide = f->kallsyms_slide;
 	}
+	f->known = f->given;
 	*ret = bp_steal(f);
 	return NULL;
 }
@@ -562,31 +562,19 @@ const char *bp_foreign_build_id(const struct bp_foreign *f)
 
 /* ---- the slide ---- */
 
-static int u64_cmp(const void *a, const void *b)
-{
-	uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
-
-	return x < y ? -1 : x > y;
-}
-
 void bp_foreign_sample(struct bp_foreign *f, const uint64_t *addrs, size_t n)
 {
-	for (size_t i = 0; i < n; i++) {
-		if (addrs[i] < KERNEL_START || addrs[i] >= KERNEL_END)
-			continue;
-		if (f->n_sample == BP_FOREIGN_SAMPLE) {
-			size_t m = 0;
+	for (size_t i = 0; i < n && f->n_sample < BP_FOREIGN_SAMPLE; i++) {
+		uint64_t a = addrs[i], at = a * 0x9e3779b97f4a7c15ull >> (64 - SET_BITS);
 
-			/* Room from repetitions, if there is any. */
-			qsort(f->sample, f->n_sample, sizeof(*f->sample), u64_cmp);
-			for (size_t k = 0; k < f->n_sample; k++)
-				if (!m || f->sample[m - 1] != f->sample[k])
-					f->sample[m++] = f->sample[k];
-			f->n_sample = m;
-			if (m == BP_FOREIGN_SAMPLE)
-				return;
-		}
-		f->sample[f->n_sample++] = addrs[i];
+		if (a < KERNEL_START || a >= KERNEL_END)
+			continue;
+		while (f->sampled[at] && f->sampled[at] != a)
+			at = (at + 1) & ((1u << SET_BITS) - 1);
+		if (f->sampled[at])
+			continue;
+		f->sampled[at] = a;
+		f->sample[f->n_sample++] = a;
 	}
 }
 
@@ -620,14 +608,8 @@ void bp_foreign_settle(struct bp_foreign *f, struct bp_foreign_fit *fit)
 {
 	struct bp_foreign_fit *r = &f->fit;
 	struct score best = {0}, second = {0};
-	size_t m = 0;
 
 	if (f->linked.n) {
-		qsort(f->sample, f->n_sample, sizeof(*f->sample), u64_cmp);
-		for (size_t k = 0; k < f->n_sample; k++)
-			if (!m || f->sample[m - 1] != f->sample[k])
-				f->sample[m++] = f->sample[k];
-		f->n_sample = m;
 		/* Down as well: a kallsyms may have been moved itself. */
 		for (uint64_t s = -SLIDE_MAX; s != SLIDE_MAX; s += SLIDE_STEP) {
 			struct score c = score(f, s);
