@@ -191,6 +191,10 @@ static void sum_up(struct bp_ftext *r)
 	struct bp_ftext_counts *n = &r->counts;
 	struct bp_import_stats *s = r->im->stats;
 
+	for (uint32_t i = 0; i < r->n_cpus; i++) {
+		if (r->cpus[i] && r->cpus[i]->holding)
+			bp_ftext_release(r, i, 0);
+	}
 	for (uint32_t i = 0; i < r->cap_tasks; i++)
 		n->open_without_close += r->tasks[i] ? r->tasks[i]->n : 0;
 	for (uint32_t i = 0; i < r->n_extra; i++) {

@@ -134,6 +134,15 @@ struct bp_ftext_task {
 	uint8_t level;
 };
 
+/* A call or return that waits, see bp_ftext_release(). */
+struct bp_ftext_held {
+	uint64_t time_ns;
+	uint32_t arg;  /* function index, or how many return */
+	uint32_t kind; /* enum bp_ev_kind */
+};
+
+#define BP_FTEXT_HELD_MAX 1024
+
 struct bp_ftext_cpu {
 	uint64_t newest_ns;
 	struct bp_ftext_task *running; /* what the builder knows */
@@ -146,6 +155,11 @@ struct bp_ftext_cpu {
 	bool lost_pending;
 	bool irq;  /* an interrupt begins: the next call */
 	bool used; /* something was recorded */
+	bool holding;
+	uint64_t stamp_ns; /* of the last line that began a call; what is held has it */
+	uint32_t hold_n;   /* frames of the task that began before are not held */
+	struct bp_ftext_held *held;
+	uint32_t n_held, cap_held;
 };
 
 /* The names that sched_switch gives; the columns cut them. */
@@ -334,11 +348,27 @@ void bp_ftext_comms(struct bp_ftext *r, const char *p, const char *e, uint64_t t
 /** bp_ftext_next_comm() - who a sched_switch says is next; NULL: it does not */
 const char *bp_ftext_next_comm(const char *p, const char *e, const char **comm, size_t *len, int64_t *pid);
 
-/** bp_ftext_unnamed() - the task that stands for a CPU */
-struct bp_ftext_task *bp_ftext_unnamed(struct bp_ftext *r, uint32_t cpu);
+/**
+ * bp_ftext_unnamed() - the task that stands for a CPU
+ * @timed: its lines have time stamps, which tell when the task behind it moves to another CPU: its calls are
+ * then counted by CPU, but recorded as they really were
+ */
+struct bp_ftext_task *bp_ftext_unnamed(struct bp_ftext *r, uint32_t cpu, bool timed);
 
 /** bp_ftext_run_task() - the builder's CPU runs @t from now on */
 void bp_ftext_run_task(struct bp_ftext *r, uint32_t cpu, struct bp_ftext_task *t, uint64_t time_ns);
+
+/** bp_ftext_enter(), bp_ftext_leave() - to the builder, or held; at the CPU's newest time */
+void bp_ftext_enter(struct bp_ftext *r, uint32_t cpu, uint32_t func, enum bp_ev_kind kind);
+void bp_ftext_leave(struct bp_ftext *r, uint32_t cpu, uint32_t n);
+
+/**
+ * bp_ftext_release() - give what is held to the builder, @shift_ns later than it was taken to be
+ * The records of an interrupt that comes while the tracer writes another have the time stamp of that other
+ * one. When time stamps stand still although the durations say that time goes on, calls are held until they
+ * move again: all of them were shortly before that.
+ */
+void bp_ftext_release(struct bp_ftext *r, uint32_t cpu, uint64_t shift_ns);
 
 /** bp_ftext_push() - a frame on the stack; NULL: no room, then t->over was counted */
 struct bp_ftext_frame *bp_ftext_push(struct bp_ftext *r, struct bp_ftext_task *t);

@@ -290,13 +290,32 @@ static __attribute__((noinline)) void end_stale(struct bp_ftext *r, uint32_t cpu
 			r->funcs[f->func].uncertain++;
 	}
 	if (n)
-		bp_ftext_fail(r, bp_builder_leave(r->b, cpu, n, r->cpus[cpu]->newest_ns, 0));
+		bp_ftext_leave(r, cpu, n);
+}
+
+/* Time stamps are cut to microseconds: one that is older than the newest time by more stands still. */
+#define STALE_NS 1100
+
+static __attribute__((noinline)) void stale_time(struct bp_ftext *r, uint32_t cpu, struct bp_ftext_task *t,
+						 uint64_t time_ns)
+{
+	struct bp_ftext_cpu *c = r->cpus[cpu];
+
+	if (c->holding && time_ns != c->stamp_ns) {
+		bp_ftext_release(r, cpu, time_ns > c->newest_ns ? time_ns - c->newest_ns : 0);
+	} else if (!c->holding && time_ns == c->stamp_ns && c->running == t) {
+		c->holding = true;
+		c->hold_n = t->n;
+	}
 }
 
 static inline void begin_call(struct bp_ftext *r, struct bp_ftext_cpu *c, struct bp_ftext_task *t,
 			      const struct bp_ftext_line *l)
 {
+	if (l->has_time && (c->holding || l->time_ns + STALE_NS < c->newest_ns))
+		stale_time(r, l->cpu, t, l->time_ns);
 	bp_ftext_run_task(r, l->cpu, t, l->has_time ? l->time_ns : 0);
+	c->stamp_ns = l->time_ns;
 	if (t->n && t->frames[t->n - 1].depth >= l->depth)
 		end_stale(r, l->cpu, t, l->depth);
 	c->used = true;
@@ -319,8 +338,7 @@ static inline void take_open(struct bp_ftext *r, struct bp_ftext_cpu *c, struct 
 	if (!record || func == BP_FTEXT_NONE)
 		return;
 	f->live = true;
-	bp_ftext_fail(r, bp_builder_enter(r->b, l->cpu, c->irq ? BP_EV_IRQ : BP_EV_CALL, r->funcs[func].id,
-					  c->newest_ns, 0));
+	bp_ftext_enter(r, l->cpu, func, c->irq ? BP_EV_IRQ : BP_EV_CALL);
 	c->irq = false;
 }
 
@@ -334,12 +352,11 @@ static inline void take_leaf(struct bp_ftext *r, struct bp_ftext_cpu *c, struct 
 	begin_call(r, c, t, l);
 	if (func == BP_FTEXT_NONE)
 		return;
-	bp_ftext_fail(r, bp_builder_enter(r->b, l->cpu, c->irq ? BP_EV_IRQ : BP_EV_CALL, r->funcs[func].id,
-					  c->newest_ns, 0));
+	bp_ftext_enter(r, l->cpu, func, c->irq ? BP_EV_IRQ : BP_EV_CALL);
 	c->irq = false;
 	r->funcs[func].recorded_ns += l->duration_ns;
 	c->newest_ns += l->duration_ns;
-	bp_ftext_fail(r, bp_builder_leave(r->b, l->cpu, 1, c->newest_ns, 0));
+	bp_ftext_leave(r, l->cpu, 1);
 }
 
 /*
@@ -366,6 +383,8 @@ static __attribute__((noinline)) void lone_close(struct bp_ftext *r, struct bp_f
 			    o->running != u)
 				continue;
 			f->live = false;
+			if (o->holding)
+				bp_ftext_release(r, i, 0);
 			end = f->enter_ns + l->duration_ns;
 			if (end < o->newest_ns)
 				end = o->newest_ns;
@@ -378,6 +397,8 @@ static __attribute__((noinline)) void lone_close(struct bp_ftext *r, struct bp_f
 	}
 	if (!l->has_duration)
 		return;
+	if (c->holding)
+		bp_ftext_release(r, l->cpu, 0);
 	if (l->has_time) {
 		if (l->time_ns < l->duration_ns || (c->used && l->time_ns - l->duration_ns < c->newest_ns))
 			return;
@@ -390,9 +411,29 @@ static __attribute__((noinline)) void lone_close(struct bp_ftext *r, struct bp_f
 	r->funcs[func].inserted++;
 	r->funcs[func].recorded_ns += l->duration_ns;
 	c->used = true;
-	bp_ftext_fail(r, bp_builder_enter(r->b, l->cpu, BP_EV_CALL, r->funcs[func].id, start, 0));
+	bp_ftext_enter(r, l->cpu, func, BP_EV_CALL);
 	c->newest_ns = start + l->duration_ns;
-	bp_ftext_fail(r, bp_builder_leave(r->b, l->cpu, 1, c->newest_ns, 0));
+	bp_ftext_leave(r, l->cpu, 1);
+}
+
+/* The end of a call says when what is held was: before it, when the call itself is not held, else with the
+ * call. */
+static __attribute__((noinline)) void release_at_close(struct bp_ftext *r, const struct bp_ftext_line *l,
+						       const struct bp_ftext_frame *f, bool before)
+{
+	struct bp_ftext_cpu *c = r->cpus[l->cpu];
+	uint64_t end = f->enter_ns + l->duration_ns, shift = 0;
+
+	if (before) {
+		if (end > c->newest_ns)
+			shift = end - c->newest_ns;
+	} else if (l->has_time && l->time_ns != c->stamp_ns) {
+		if (l->time_ns > end)
+			shift = l->time_ns - end;
+	} else {
+		return;
+	}
+	bp_ftext_release(r, l->cpu, shift);
 }
 
 static inline void take_close(struct bp_ftext *r, struct bp_ftext_cpu *c, struct bp_ftext_task *t,
@@ -415,7 +456,9 @@ static inline void take_close(struct bp_ftext *r, struct bp_ftext_cpu *c, struct
 	t->n = n;
 	if (left) {
 		bp_ftext_run_task(r, l->cpu, t, 0);
-		bp_ftext_fail(r, bp_builder_leave(r->b, l->cpu, left, c->newest_ns, 0));
+		if (c->holding && n < c->hold_n)
+			bp_ftext_release(r, l->cpu, 0);
+		bp_ftext_leave(r, l->cpu, left);
 	}
 	if (n && t->frames[n - 1].depth == l->depth && (!l->name || func == t->frames[n - 1].func)) {
 		const struct bp_ftext_frame *f = &t->frames[n - 1];
@@ -425,8 +468,11 @@ static inline void take_close(struct bp_ftext *r, struct bp_ftext_cpu *c, struct
 		if (count && fn)
 			call_done(fn, l->duration_ns, n == 1);
 		if (record && f->live) {
-			uint64_t end = f->enter_ns + l->duration_ns;
+			uint64_t end;
 
+			if (c->holding && l->has_duration)
+				release_at_close(r, l, f, n <= c->hold_n);
+			end = f->enter_ns + l->duration_ns;
 			if (!l->has_duration)
 				end = l->has_time ? l->time_ns : c->newest_ns;
 			bp_ftext_run_task(r, l->cpu, t, end);
@@ -436,7 +482,7 @@ static inline void take_close(struct bp_ftext *r, struct bp_ftext_cpu *c, struct
 				fn->recorded_ns += l->duration_ns;
 				fn->excess_ns += c->newest_ns - (f->enter_ns + l->duration_ns);
 			}
-			bp_ftext_fail(r, bp_builder_leave(r->b, l->cpu, 1, c->newest_ns, 0));
+			bp_ftext_leave(r, l->cpu, 1);
 		} else if (record && fn) {
 			fn->uncertain++;
 		}
@@ -464,11 +510,62 @@ static inline void take(struct bp_ftext *r, struct bp_ftext_cpu *c, struct bp_ft
 		take_close(r, c, t, func, l, count, record);
 }
 
-static __attribute__((noinline)) void take_idle(struct bp_ftext *r, struct bp_ftext_cpu *c,
-						struct bp_ftext_task *t, uint32_t func,
-						const struct bp_ftext_line *l)
+/* Whether the line goes on with the calls that the task has open. */
+static bool fits(const struct bp_ftext_task *t, const struct bp_ftext_line *l, uint32_t func)
+{
+	const bool close = l->cls == BP_FTEXT_CLOSE;
+	const struct bp_ftext_frame *f = NULL;
+	uint64_t end, apart;
+
+	for (uint32_t i = t->n; i-- && !f;) {
+		if (t->frames[i].live && t->frames[i].depth < l->depth + close)
+			f = &t->frames[i];
+	}
+	if (!close)
+		return f ? f->depth + 2 == l->depth : l->depth <= 2;
+	if (!f || f->depth != l->depth || (l->name && f->func != func))
+		return false;
+	if (!l->has_duration)
+		return true;
+	end = f->enter_ns + l->duration_ns;
+	apart = end > l->time_ns ? end - l->time_ns : l->time_ns - end;
+	return apart < 2000000 + l->duration_ns / 16;
+}
+
+/*
+ * Only the CPU is known, but what the line goes on with was begun on another one: the task has moved. The two
+ * that stand for the CPUs change places.
+ */
+static struct bp_ftext_task *follow(struct bp_ftext *r, struct bp_ftext_cpu *c, struct bp_ftext_task *t,
+				    uint32_t func, const struct bp_ftext_line *l)
+{
+	if (fits(t, l, func))
+		return t;
+	for (uint32_t i = 0; i < r->n_cpus; i++) {
+		struct bp_ftext_cpu *o = r->cpus[i];
+		struct bp_ftext_task *u = o && o != c && !o->block ? o->unnamed : NULL;
+		struct bp_ftext_task *counter;
+
+		if (!u || !u->counter || !u->n || !fits(u, l, func))
+			continue;
+		counter = u->counter;
+		u->counter = t->counter;
+		t->counter = counter;
+		o->unnamed = t;
+		c->unnamed = u;
+		return u;
+	}
+	return t;
+}
+
+/* Calls that are counted by another rule than the one they are recorded by. */
+static __attribute__((noinline)) void take_twice(struct bp_ftext *r, struct bp_ftext_cpu *c,
+						 struct bp_ftext_task *t, uint32_t func,
+						 const struct bp_ftext_line *l)
 {
 	take(r, c, t->counter, func, l, true, false);
+	if (t == c->unnamed && l->has_time)
+		t = follow(r, c, t, func, l);
 	take(r, c, t, func, l, false, true);
 }
 
@@ -488,7 +585,7 @@ static inline struct bp_ftext_task *task_of_line(struct bp_ftext *r, struct bp_f
 	}
 	if (c->block)
 		return c->block;
-	return c->unnamed ? c->unnamed : bp_ftext_unnamed(r, l->cpu);
+	return c->unnamed ? c->unnamed : bp_ftext_unnamed(r, l->cpu, l->has_time);
 }
 
 static void comment(struct bp_ftext *r, struct bp_ftext_cpu *c, const struct bp_ftext_line *l)
@@ -536,7 +633,7 @@ static inline void take_call(struct bp_ftext *r, struct bp_ftext_cpu *c, const s
 		r->funcs[func].opens += l->cls == BP_FTEXT_OPEN;
 	}
 	if (__builtin_expect(t->counter != NULL, 0))
-		take_idle(r, c, t, func, l);
+		take_twice(r, c, t, func, l);
 	else
 		take(r, c, t, func, l, true, true);
 }

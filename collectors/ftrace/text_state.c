@@ -61,8 +61,11 @@ void bp_ftext_deinit(struct bp_ftext *r)
 		free_task(r->tasks[i]);
 	for (uint32_t i = 0; i < r->n_extra; i++)
 		free_task(r->extra[i]);
-	for (uint32_t i = 0; r->cpus && i < BP_BUILDER_CPUS; i++)
+	for (uint32_t i = 0; r->cpus && i < r->n_cpus; i++) {
+		if (r->cpus[i])
+			free(r->cpus[i]->held);
 		free(r->cpus[i]);
+	}
 	free(r->funcs);
 	free(r->slots);
 	free(r->tasks);
@@ -342,19 +345,26 @@ static bool keep_extra(struct bp_ftext *r, struct bp_ftext_task *t)
 	return true;
 }
 
-struct bp_ftext_task *bp_ftext_unnamed(struct bp_ftext *r, uint32_t cpu)
+struct bp_ftext_task *bp_ftext_unnamed(struct bp_ftext *r, uint32_t cpu, bool timed)
 {
 	struct bp_ftext_cpu *c = r->cpus[cpu];
 	char name[32];
-	struct bp_ftext_task *t;
+	struct bp_ftext_task *t, *counter = NULL;
 	size_t len;
 
 	if (c->unnamed)
 		return c->unnamed;
 	len = (size_t)snprintf(name, sizeof(name), "[CPU %u]", cpu);
+	if (timed) {
+		counter = new_task(r, -1, name, len, len);
+		if (!counter || !keep_extra(r, counter))
+			return NULL;
+	}
 	t = new_task(r, -1, name, len, len);
-	if (t && keep_extra(r, t))
+	if (t && keep_extra(r, t)) {
+		t->counter = counter;
 		c->unnamed = t;
+	}
 	return c->unnamed;
 }
 
@@ -416,7 +426,7 @@ struct bp_ftext_task *bp_ftext_task_of(struct bp_ftext *r, uint32_t cpu, const c
 	}
 	/* Too many tasks: the CPU stands for the rest. */
 	if (r->n_tasks >= BP_FTEXT_TASKS_MAX)
-		return bp_ftext_unnamed(r, cpu);
+		return bp_ftext_unnamed(r, cpu, false);
 	if (!bp_ftext_pid(key, key + len, &pid, &comm_len))
 		comm_len = len;
 	t = new_task(r, pid, key, len, comm_len);
@@ -527,6 +537,69 @@ void bp_ftext_unlive(struct bp_ftext_task *t)
 		t->frames[i].live = false;
 }
 
+void bp_ftext_release(struct bp_ftext *r, uint32_t cpu, uint64_t shift_ns)
+{
+	struct bp_ftext_cpu *c = r->cpus[cpu];
+	struct bp_ftext_task *t = c->running;
+
+	c->holding = false;
+	for (uint32_t i = 0; i < c->n_held; i++) {
+		const struct bp_ftext_held *h = &c->held[i];
+		struct bp_err *err;
+
+		if (h->kind == BP_EV_RET)
+			err = bp_builder_leave(r->b, cpu, h->arg, h->time_ns + shift_ns, 0);
+		else
+			err = bp_builder_enter(r->b, cpu, h->kind, r->funcs[h->arg].id, h->time_ns + shift_ns,
+					       0);
+		bp_ftext_fail(r, err);
+	}
+	c->n_held = 0;
+	if (!shift_ns)
+		return;
+	c->newest_ns += shift_ns;
+	for (uint32_t i = c->hold_n; t && i < t->n; i++)
+		t->frames[i].enter_ns += shift_ns;
+}
+
+static __attribute__((noinline)) bool hold(struct bp_ftext *r, uint32_t cpu, uint32_t arg,
+					   enum bp_ev_kind kind)
+{
+	struct bp_ftext_cpu *c = r->cpus[cpu];
+
+	if (c->n_held == c->cap_held) {
+		uint32_t cap = c->cap_held ? c->cap_held * 2 : 64;
+		struct bp_ftext_held *p = cap > BP_FTEXT_HELD_MAX ? NULL : realloc(c->held, cap * sizeof(*p));
+
+		if (!p) {
+			bp_ftext_release(r, cpu, 0);
+			return false;
+		}
+		c->held = p;
+		c->cap_held = cap;
+	}
+	c->held[c->n_held++] = (struct bp_ftext_held){.time_ns = c->newest_ns, .arg = arg, .kind = kind};
+	return true;
+}
+
+void bp_ftext_enter(struct bp_ftext *r, uint32_t cpu, uint32_t func, enum bp_ev_kind kind)
+{
+	struct bp_ftext_cpu *c = r->cpus[cpu];
+
+	if (__builtin_expect(c->holding, 0) && hold(r, cpu, func, kind))
+		return;
+	bp_ftext_fail(r, bp_builder_enter(r->b, cpu, kind, r->funcs[func].id, c->newest_ns, 0));
+}
+
+void bp_ftext_leave(struct bp_ftext *r, uint32_t cpu, uint32_t n)
+{
+	struct bp_ftext_cpu *c = r->cpus[cpu];
+
+	if (__builtin_expect(c->holding, 0) && hold(r, cpu, n, BP_EV_RET))
+		return;
+	bp_ftext_fail(r, bp_builder_leave(r->b, cpu, n, c->newest_ns, 0));
+}
+
 void bp_ftext_run_task(struct bp_ftext *r, uint32_t cpu, struct bp_ftext_task *t, uint64_t time_ns)
 {
 	struct bp_ftext_cpu *c = r->cpus[cpu];
@@ -535,11 +608,15 @@ void bp_ftext_run_task(struct bp_ftext *r, uint32_t cpu, struct bp_ftext_task *t
 		c->newest_ns = time_ns;
 	if (c->running == t)
 		return;
+	if (c->holding)
+		bp_ftext_release(r, cpu, 0);
 	if (t->id == BP_FTEXT_NONE)
 		announce(r, t, c->newest_ns);
 	if (r->err)
 		return;
 	if (t->cpu != BP_FTEXT_NONE && t->cpu != cpu && r->cpus[t->cpu]->running == t) {
+		if (r->cpus[t->cpu]->holding)
+			bp_ftext_release(r, t->cpu, 0);
 		t->last_ns = r->cpus[t->cpu]->newest_ns;
 		r->cpus[t->cpu]->running = NULL;
 	}
@@ -567,6 +644,8 @@ void bp_ftext_lost(struct bp_ftext *r, uint32_t cpu, uint64_t count)
 		c->lost = count > UINT64_MAX - c->lost ? UINT64_MAX : c->lost + count;
 		return;
 	}
+	if (c->holding)
+		bp_ftext_release(r, cpu, 0);
 	bp_ftext_unlive(c->running);
 	bp_ftext_fail(r, bp_builder_lost(r->b, cpu, count, c->newest_ns, "the trace says so"));
 }
