@@ -373,8 +373,8 @@ static BP_MUST_CHECK struct bp_err *import_one(struct job *j, const char *path)
 		err = sample(j, path);
 	if (!err && !j->writer)
 		err = bp_trace_writer_create(j->out, 0, &j->writer);
-	if (!err && !j->builder)
-		err = bp_builder_create(j->writer, &j->builder);
+	if (!err)
+		err = j->builder ? bp_builder_next_source(j->builder) : bp_builder_create(j->writer, &j->builder);
 	if (err)
 		return err;
 	im = (struct bp_import){

@@ -43,7 +43,7 @@ struct task {
 	struct bp_frame *frames;
 	uint32_t n, cap;
 	uint32_t over;      /* functions on the stack that are not kept */
-	uint32_t cpu;       /* where it runs, UINT32_MAX: nowhere */
+	struct cpu *cpu;    /* where it runs, NULL: nowhere */
 	uint64_t last_ns;   /* newest event of it */
 	uint64_t cpu_ns, cpu_insns;
 	uint64_t block;     /* in which its stack was given */
@@ -54,6 +54,7 @@ struct cpu {
 	uint64_t now_ns, now_insns; /* newest that was told */
 	uint64_t ev_ns, ev_insns;   /* up to where events were written */
 	uint64_t events;
+	uint32_t number;    /* in the recording */
 	bool started;
 };
 
@@ -97,8 +98,13 @@ struct bp_builder {
 	struct task *run_task;
 	uint64_t block;
 
+	/*
+	 * By the numbers of the source that is being read; n_cpus is one more than the largest. All CPUs are in all_cpus,
+	 * by the numbers in the recording.
+	 */
 	struct cpu *cpus[BP_BUILDER_CPUS];
-	uint32_t n_cpus;
+	struct cpu *all_cpus[BP_BUILDER_CPUS];
+	uint32_t n_cpus, n_all_cpus;
 	struct task **tasks;
 	uint32_t n_tasks, cap_tasks;
 	size_t n_frames;            /* room for frames in all tasks */
@@ -256,8 +262,8 @@ void bp_builder_destroy(struct bp_builder *b)
 		free(t->notes);
 		bp_strbuf_deinit(&t->text);
 	}
-	for (uint32_t i = 0; i < b->n_cpus; i++)
-		free(b->cpus[i]);
+	for (uint32_t i = 0; i < b->n_all_cpus; i++)
+		free(b->all_cpus[i]);
 	for (uint32_t i = 0; i < b->n_tasks; i++) {
 		free(b->tasks[i]->frames);
 		free(b->tasks[i]);
@@ -536,7 +542,6 @@ struct bp_err *bp_builder_task(struct bp_builder *b, int64_t pid, int64_t tgid, 
 	t->flags = flags;
 	t->pid = pid;
 	t->tgid = tgid;
-	t->cpu = UINT32_MAX;
 	t->block = NO_BLOCK;
 	err = task_fact(b, t, comm, time_ns);
 	if (err) {
@@ -559,7 +564,7 @@ struct bp_err *bp_builder_rename(struct bp_builder *b, uint32_t task, const char
 /* ---- events ---- */
 
 /* Begin a run of @c's task in the block; the time since the CPU's last event belongs to it. */
-static BP_MUST_CHECK struct bp_err *start_run(struct bp_builder *b, struct cpu *c, uint32_t number)
+static BP_MUST_CHECK struct bp_err *start_run(struct bp_builder *b, struct cpu *c)
 {
 	struct batch *t = b->now;
 	struct task *k = c->task;
@@ -571,7 +576,7 @@ static BP_MUST_CHECK struct bp_err *start_run(struct bp_builder *b, struct cpu *
 	if (err)
 		return err;
 	t->runs[t->n_runs] = (struct bp_run){
-	    .vcpu = number,
+	    .vcpu = c->number,
 	    .task = k->id,
 	    .time_ns = c->ev_ns,
 	    .insns = c->ev_insns,
@@ -606,8 +611,7 @@ static inline void append(struct bp_builder *b, struct cpu *c, enum bp_ev_kind k
 }
 
 /* Room for one event in a run of the CPU's task, and little enough time before it. */
-static __attribute__((noinline)) BP_MUST_CHECK struct bp_err *prepare(struct bp_builder *b, struct cpu *c,
-								      uint32_t number)
+static __attribute__((noinline)) BP_MUST_CHECK struct bp_err *prepare(struct bp_builder *b, struct cpu *c)
 {
 	for (;;) {
 		uint64_t dt = c->now_ns - c->ev_ns, di = c->now_insns - c->ev_insns;
@@ -623,22 +627,22 @@ static __attribute__((noinline)) BP_MUST_CHECK struct bp_err *prepare(struct bp_
 		    b->now->n_frames + c->task->n > BP_BLOCK_FRAMES)
 			err = hand_over(b);
 		if (!err && (b->run_cpu != c || b->run_task != c->task))
-			err = start_run(b, c, number);
+			err = start_run(b, c);
 		if (err || (dt <= DELTA_MAX && di <= DELTA_MAX))
 			return err;
 		append(b, c, BP_EV_TICK, 0, dt < DELTA_MAX ? dt : DELTA_MAX, di < DELTA_MAX ? di : DELTA_MAX);
 	}
 }
 
-static inline BP_MUST_CHECK struct bp_err *emit(struct bp_builder *b, struct cpu *c, uint32_t number,
-						enum bp_ev_kind kind, uint32_t arg)
+static inline BP_MUST_CHECK struct bp_err *emit(struct bp_builder *b, struct cpu *c, enum bp_ev_kind kind,
+						uint32_t arg)
 {
 	uint64_t dt = c->now_ns - c->ev_ns, di = c->now_insns - c->ev_insns;
 
 	if (__builtin_expect(b->run_cpu != c || b->run_task != c->task || b->now->n_events == BP_BLOCK_EVENTS ||
 				 dt > DELTA_MAX || di > DELTA_MAX,
 			     0)) {
-		struct bp_err *err = prepare(b, c, number);
+		struct bp_err *err = prepare(b, c);
 
 		if (err)
 			return err;
@@ -649,16 +653,54 @@ static inline BP_MUST_CHECK struct bp_err *emit(struct bp_builder *b, struct cpu
 	return NULL;
 }
 
-static BP_MUST_CHECK struct bp_err *get_cpu(struct bp_builder *b, uint32_t number)
+/* The time up to now belongs to the task that has run. */
+static BP_MUST_CHECK struct bp_err *settle(struct bp_builder *b, struct cpu *c)
 {
-	if (number >= BP_BUILDER_CPUS)
-		return bp_err_new(BP_EUNSUPPORTED, "CPU %u: there can be %u", number, BP_BUILDER_CPUS);
-	while (b->n_cpus <= number) {
-		b->cpus[b->n_cpus] = calloc(1, sizeof(**b->cpus));
-		if (!b->cpus[b->n_cpus])
-			return bp_err_nomem();
-		b->n_cpus++;
+	if (!c->task || (c->now_ns == c->ev_ns && c->now_insns == c->ev_insns))
+		return NULL;
+	c->task->last_ns = c->now_ns;
+	return emit(b, c, BP_EV_TICK, 0);
+}
+
+static BP_MUST_CHECK struct bp_err *get_cpu(struct bp_builder *b, uint32_t cpu)
+{
+	uint32_t number = cpu;
+	struct cpu *c;
+
+	if (cpu >= BP_BUILDER_CPUS)
+		return bp_err_new(BP_EUNSUPPORTED, "CPU %u: there can be %u", cpu, BP_BUILDER_CPUS);
+	if (cpu < b->n_cpus && b->cpus[cpu])
+		return NULL;
+	if (number < b->n_all_cpus && b->all_cpus[number]) {
+		for (number = b->n_all_cpus; number && !b->all_cpus[number - 1]; number--)
+			;
+		if (number == BP_BUILDER_CPUS)
+			return bp_err_new(BP_EUNSUPPORTED, "more than %u CPUs in all traces together",
+					  BP_BUILDER_CPUS);
 	}
+	c = calloc(1, sizeof(*c));
+	if (!c)
+		return bp_err_nomem();
+	c->number = number;
+	b->all_cpus[number] = c;
+	if (number >= b->n_all_cpus)
+		b->n_all_cpus = number + 1;
+	b->cpus[cpu] = c;
+	if (cpu >= b->n_cpus)
+		b->n_cpus = cpu + 1;
+	return NULL;
+}
+
+struct bp_err *bp_builder_next_source(struct bp_builder *b)
+{
+	for (uint32_t i = 0; i < b->n_all_cpus; i++) {
+		struct bp_err *err = b->all_cpus[i] ? settle(b, b->all_cpus[i]) : NULL;
+
+		if (err)
+			return err;
+	}
+	memset(b->cpus, 0, b->n_cpus * sizeof(*b->cpus));
+	b->n_cpus = 0;
 	return NULL;
 }
 
@@ -676,15 +718,6 @@ static inline void set_clocks(struct bp_builder *b, struct cpu *c, uint64_t time
 		c->now_insns = insns < TIME_MAX ? insns : TIME_MAX;
 }
 
-/* The time up to now belongs to the task that has run. */
-static BP_MUST_CHECK struct bp_err *settle(struct bp_builder *b, struct cpu *c, uint32_t number)
-{
-	if (!c->task || (c->now_ns == c->ev_ns && c->now_insns == c->ev_insns))
-		return NULL;
-	c->task->last_ns = c->now_ns;
-	return emit(b, c, number, BP_EV_TICK, 0);
-}
-
 struct bp_err *bp_builder_switch(struct bp_builder *b, uint32_t cpu, uint32_t task, uint64_t time_ns,
 				 uint64_t insns)
 {
@@ -700,18 +733,18 @@ struct bp_err *bp_builder_switch(struct bp_builder *b, uint32_t cpu, uint32_t ta
 	set_clocks(b, c, time_ns, insns);
 	if (c->task == t)
 		return NULL;
-	err = settle(b, c, cpu);
+	err = settle(b, c);
 	if (err)
 		return err;
 	if (c->task)
-		c->task->cpu = UINT32_MAX;
-	if (t->cpu != UINT32_MAX) {
+		c->task->cpu = NULL;
+	if (t->cpu) {
 		/* It has left its former CPU without a word. */
-		struct cpu *former = b->cpus[t->cpu];
+		struct cpu *former = t->cpu;
 
 		if (former->now_ns > c->now_ns && former->ev_ns <= c->now_ns)
 			former->now_ns = c->now_ns;
-		err = settle(b, former, t->cpu);
+		err = settle(b, former);
 		if (err)
 			return err;
 		former->task = NULL;
@@ -725,7 +758,7 @@ struct bp_err *bp_builder_switch(struct bp_builder *b, uint32_t cpu, uint32_t ta
 	c->task = t;
 	c->ev_ns = c->now_ns;
 	c->ev_insns = c->now_insns;
-	t->cpu = cpu;
+	t->cpu = c;
 	return NULL;
 }
 
@@ -744,7 +777,7 @@ static __attribute__((noinline)) BP_MUST_CHECK struct bp_err *begin_unknown(stru
 static inline BP_MUST_CHECK struct bp_err *begin(struct bp_builder *b, uint32_t cpu, uint64_t time_ns,
 						 uint64_t insns)
 {
-	if (__builtin_expect(cpu >= b->n_cpus || !b->cpus[cpu]->task, 0))
+	if (__builtin_expect(cpu >= b->n_cpus || !b->cpus[cpu] || !b->cpus[cpu]->task, 0))
 		return begin_unknown(b, cpu, time_ns, insns);
 	set_clocks(b, b->cpus[cpu], time_ns, insns);
 	return NULL;
@@ -797,7 +830,7 @@ struct bp_err *bp_builder_enter(struct bp_builder *b, uint32_t cpu, enum bp_ev_k
 			return NULL;
 		}
 	}
-	err = emit(b, c, cpu, kind, func);
+	err = emit(b, c, kind, func);
 	if (err)
 		return err;
 	t->last_ns = c->now_ns;
@@ -808,7 +841,7 @@ struct bp_err *bp_builder_enter(struct bp_builder *b, uint32_t cpu, enum bp_ev_k
 
 struct bp_err *bp_builder_tick(struct bp_builder *b, uint32_t cpu, uint64_t time_ns, uint64_t insns)
 {
-	if (cpu >= b->n_cpus) {
+	if (cpu >= b->n_cpus || !b->cpus[cpu]) {
 		struct bp_err *err = get_cpu(b, cpu);
 
 		if (err)
@@ -841,7 +874,7 @@ struct bp_err *bp_builder_leave(struct bp_builder *b, uint32_t cpu, uint32_t n, 
 		n = t->n;
 	if (!n)
 		return NULL;
-	err = emit(b, c, cpu, BP_EV_RET, n);
+	err = emit(b, c, BP_EV_RET, n);
 	if (err)
 		return err;
 	t->last_ns = c->now_ns;
@@ -856,13 +889,13 @@ struct bp_err *bp_builder_syscall(struct bp_builder *b, uint32_t cpu, uint32_t n
 	if (err)
 		return err;
 	b->cpus[cpu]->task->last_ns = b->cpus[cpu]->now_ns;
-	return emit(b, b->cpus[cpu], cpu, BP_EV_SYSCALL, nr);
+	return emit(b, b->cpus[cpu], BP_EV_SYSCALL, nr);
 }
 
 struct bp_err *bp_builder_lost(struct bp_builder *b, uint32_t cpu, uint64_t count, uint64_t time_ns,
 			       const char *why)
 {
-	struct bp_err *err = begin(b, cpu, time_ns, cpu < b->n_cpus ? b->cpus[cpu]->now_insns : 0);
+	struct bp_err *err = begin(b, cpu, time_ns, cpu < b->n_cpus && b->cpus[cpu] ? b->cpus[cpu]->now_insns : 0);
 	struct task *t;
 
 	if (err)
@@ -871,7 +904,7 @@ struct bp_err *bp_builder_lost(struct bp_builder *b, uint32_t cpu, uint64_t coun
 	b->lost = count > UINT64_MAX - b->lost ? UINT64_MAX : b->lost + count;
 	if (!b->lost_why[0])
 		snprintf(b->lost_why, sizeof(b->lost_why), "%s", why);
-	err = emit(b, b->cpus[cpu], cpu, BP_EV_LOST, count > UINT32_MAX ? UINT32_MAX : (uint32_t)count);
+	err = emit(b, b->cpus[cpu], BP_EV_LOST, count > UINT32_MAX ? UINT32_MAX : (uint32_t)count);
 	if (err)
 		return err;
 	t->last_ns = b->cpus[cpu]->now_ns;
@@ -883,7 +916,7 @@ struct bp_err *bp_builder_lost(struct bp_builder *b, uint32_t cpu, uint64_t coun
 
 static inline const struct task *task_on(const struct bp_builder *b, uint32_t cpu)
 {
-	return cpu < b->n_cpus ? b->cpus[cpu]->task : NULL;
+	return cpu < b->n_cpus && b->cpus[cpu] ? b->cpus[cpu]->task : NULL;
 }
 
 uint32_t bp_builder_depth(const struct bp_builder *b, uint32_t cpu)
@@ -924,11 +957,11 @@ static BP_MUST_CHECK struct bp_err *last_facts(struct bp_builder *b, const char 
 	struct bp_fact end = {.kind = BP_FACT_END, .vcpu = UINT16_MAX, .s1 = how};
 	struct bp_err *err = NULL;
 
-	for (uint32_t i = 0; i < b->n_cpus; i++) {
-		const struct cpu *c = b->cpus[i];
+	for (uint32_t i = 0; i < b->n_all_cpus; i++) {
+		const struct cpu *c = b->all_cpus[i];
 		struct bp_fact f = {.kind = BP_FACT_VCPU, .vcpu = (uint16_t)i};
 
-		if (!c->started)
+		if (!c || !c->started)
 			continue;
 		f.time_ns = c->now_ns;
 		f.insns = f.v[0] = c->now_insns;
@@ -955,12 +988,11 @@ static BP_MUST_CHECK struct bp_err *last_facts(struct bp_builder *b, const char 
 
 struct bp_err *bp_builder_finish(struct bp_builder *b, const char *how)
 {
-	struct bp_err *err = NULL;
+	struct bp_err *err;
 
 	if (b->finished)
 		return NULL;
-	for (uint32_t i = 0; i < b->n_cpus && !err; i++)
-		err = settle(b, b->cpus[i], i);
+	err = bp_builder_next_source(b);
 	if (!err)
 		err = last_facts(b, how);
 	if (!err)

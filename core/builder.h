@@ -81,6 +81,12 @@ uint32_t bp_builder_depth(const struct bp_builder *b, uint32_t cpu);
 uint32_t bp_builder_top(const struct bp_builder *b, uint32_t cpu);
 uint32_t bp_builder_frame(const struct bp_builder *b, uint32_t cpu, uint32_t i);
 
+/**
+ * bp_builder_next_source() - what follows is from another trace, with CPUs of its own
+ * A CPU number that an earlier source used means the next free one from now on; others stay as they are.
+ */
+struct bp_err *bp_builder_next_source(struct bp_builder *b) BP_MUST_CHECK;
+
 /** bp_builder_fact() - any other fact (INFO, MARK, MODULE_LOAD ...); copied. Nobody else may use the writer meanwhile */
 struct bp_err *bp_builder_fact(struct bp_builder *b, const struct bp_fact *fact) BP_MUST_CHECK;
 

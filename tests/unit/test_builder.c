@@ -262,6 +262,27 @@ static void test_deep(void **state)
 	bp_trace_destroy(end());
 }
 
+/* Each source has CPUs of its own; numbers that are free are kept. */
+static void test_sources(void **state)
+{
+	uint32_t f = func("f");
+
+	(void)state;
+	ok(bp_builder_switch(b, 1, task("a"), 0, 0));
+	ok(bp_builder_enter(b, 1, BP_EV_CALL, f, 10, 0));
+	ok(bp_builder_tick(b, 1, 12, 0));
+	ok(bp_builder_next_source(b));
+	assert_int_equal(bp_builder_depth(b, 1), 0);
+	ok(bp_builder_switch(b, 1, task("b"), 5, 0));
+	ok(bp_builder_switch(b, 0, task("c"), 5, 0));
+	ok(bp_builder_enter(b, 1, BP_EV_CALL, f, 6, 0));
+	ok(bp_builder_leave(b, 1, 1, 7, 0));
+	ok(bp_builder_enter(b, 0, BP_EV_CALL, f, 6, 0));
+	ok(bp_builder_leave(b, 0, 1, 8, 0));
+	assert_int_equal(bp_builder_clamped(b), 0);
+	tells(end(), "[1:0@0 f(@12][2:1@5 f(1/1) @7][0:2@5 f(2/2) @8]2/2...) ");
+}
+
 /* Callers' mistakes that foreign data can provoke. */
 static void test_odd(void **state)
 {
@@ -446,6 +467,7 @@ int main(void)
 	    cmocka_unit_test_setup_teardown(test_lost, begin, cleanup),
 	    cmocka_unit_test_setup_teardown(test_deep, begin, cleanup),
 	    cmocka_unit_test_setup_teardown(test_odd, begin, cleanup),
+	    cmocka_unit_test_setup_teardown(test_sources, begin, cleanup),
 	    cmocka_unit_test_setup_teardown(test_bounds, begin, cleanup),
 	    cmocka_unit_test_setup_teardown(test_random, begin, cleanup),
 	};
