@@ -72,14 +72,20 @@ struct event {
 	enum kind kind;
 	const struct bp_tep_event *tep;
 	const struct bp_tep_field *f[3]; /* what its kind needs, NULL where the description does not have it */
-	uint64_t count;
+	/*
+	 * The fields are numbers of 8, 4 and 8 bytes in this machine's byte order, and all are there in records of
+	 * `whole` bytes: what is read most is read without asking again. 0: not so.
+	 */
+	uint32_t whole;
 	uint32_t marks;
+	uint64_t count;
 	uint32_t func; /* the function that stands for it, NO_FUNC: none yet */
 	char what[40]; /* of spans: "irq"; of system calls: the name */
 };
 
 /* A function on the stack of a task. */
 struct frame {
+	uint64_t addr;     /* of function_graph: as the trace has it */
 	uint32_t func;
 	int32_t depth;     /* of function_graph, NO_DEPTH otherwise */
 	uint32_t syscall;  /* NO_SYSCALL: it is none */
@@ -121,6 +127,7 @@ struct input {
 	bool from_tsc;
 	bool host;                 /* module names say so */
 	bool has_graph, has_function, has_spans;
+	bool plain_head;           /* the common fields are where they are in every kernel so far, little-endian */
 };
 
 struct cpu {
@@ -476,6 +483,22 @@ static struct bp_err *leave_to(struct importer *m, struct stream *st, struct tas
 	return bp_builder_leave(m->b, st->number, gone, time, 0);
 }
 
+static inline uint64_t load64(const uint8_t *p)
+{
+	uint64_t v;
+
+	memcpy(&v, p, 8);
+	return v;
+}
+
+static inline uint32_t load32(const uint8_t *p)
+{
+	uint32_t v;
+
+	memcpy(&v, p, 4);
+	return v;
+}
+
 static bool number(const struct stream *st, const struct bp_tep_field *f, uint64_t *ret)
 {
 	return bp_tep_get(&st->s.file->tep, f, st->s.data, st->s.len, ret);
@@ -490,8 +513,21 @@ static unsigned common_flags(const struct stream *st)
 {
 	uint64_t v = 0;
 
+	if (st->in->plain_head)
+		return st->s.data[2];
 	number(st, &st->s.file->tep.flags, &v);
 	return (unsigned)v;
+}
+
+/* Function and depth of an entry or exit. */
+static inline bool graph_fields(const struct stream *st, const struct event *ev, uint64_t *addr, uint64_t *depth)
+{
+	if (ev->whole && st->s.len >= ev->whole) {
+		*addr = load64(st->s.data + ev->f[0]->offset);
+		*depth = load32(st->s.data + ev->f[1]->offset);
+		return true;
+	}
+	return number(st, ev->f[0], addr) && number(st, ev->f[1], depth);
 }
 
 static struct bp_err *graph_entry(struct importer *m, struct stream *st, struct task *t, const struct event *ev)
@@ -501,7 +537,7 @@ static struct bp_err *graph_entry(struct importer *m, struct stream *st, struct 
 	bool hardirq = common_flags(st) & FLAG_HARDIRQ, before = false;
 	struct bp_err *err;
 
-	if (!number(st, ev->f[0], &addr) || !number(st, ev->f[1], &depth) || (int32_t)depth < 0) {
+	if (!graph_fields(st, ev, &addr, &depth) || (int32_t)depth < 0) {
 		m->im->stats->skipped++;
 		return NULL;
 	}
@@ -517,30 +553,29 @@ static struct bp_err *graph_entry(struct importer *m, struct stream *st, struct 
 		err = leave_to(m, st, t, n, st->key);
 	if (err)
 		return err;
-	for (uint32_t i = t->n; i-- && !before;)
+	for (uint32_t i = t->n; hardirq && i-- && !before;)
 		before = t->frames[i].hardirq;
-	return push(m, st, t, (struct frame){ func, (int32_t)depth, NO_SYSCALL, hardirq },
+	return push(m, st, t, (struct frame){ addr, func, (int32_t)depth, NO_SYSCALL, hardirq },
 		    hardirq && !before ? BP_EV_IRQ : BP_EV_CALL);
 }
 
 static struct bp_err *graph_exit(struct importer *m, struct stream *st, struct task *t, const struct event *ev)
 {
 	uint64_t addr, depth, ended = st->key;
-	uint32_t func, n = UINT32_MAX;
-	struct bp_err *err;
+	uint32_t n = UINT32_MAX;
 
-	if (!number(st, ev->f[0], &addr) || !number(st, ev->f[1], &depth)) {
+	if (!graph_fields(st, ev, &addr, &depth)) {
 		m->im->stats->skipped++;
 		return NULL;
 	}
 	st->in->has_graph = true;
-	err = func_at(m, st->in, addr, &func);
-	if (err)
-		return err;
+	m->im->stats->addresses++;
 	for (uint32_t i = t->n; i--;) {
-		if (t->frames[i].depth == NO_DEPTH || t->frames[i].depth > (int32_t)depth)
+		const struct frame *f = &t->frames[i];
+
+		if (f->depth == NO_DEPTH || f->depth > (int32_t)depth)
 			continue;
-		if (t->frames[i].depth == (int32_t)depth && t->frames[i].func == func)
+		if (f->depth == (int32_t)depth && f->addr == addr)
 			n = i;
 		break;
 	}
@@ -551,9 +586,14 @@ static struct bp_err *graph_exit(struct importer *m, struct stream *st, struct t
 	for (uint32_t i = t->n; --i > n;)
 		m->open_entries += t->frames[i].depth != NO_DEPTH;
 	/* When it returned: a little before the record was written. */
-	if (!st->in->to_peer && !st->in->from_tsc && number(st, ev->f[2], &ended) &&
-	    (ended < st->cpu->now || ended > st->key))
-		ended = st->key;
+	if (!st->in->to_peer && !st->in->from_tsc) {
+		if (ev->whole && ev->f[2] && st->s.len >= ev->whole)
+			ended = load64(st->s.data + ev->f[2]->offset);
+		else if (!number(st, ev->f[2], &ended))
+			ended = st->key;
+		if (ended < st->cpu->now || ended > st->key)
+			ended = st->key;
+	}
 	return leave_to(m, st, t, n, ended);
 }
 
@@ -592,7 +632,7 @@ static struct bp_err *function(struct importer *m, struct stream *st, struct tas
 		if (caller != NO_FUNC && t->frames[i - 1].func == caller)
 			break;
 	err = leave_to(m, st, t, i, st->key);
-	return err ? err : push(m, st, t, (struct frame){ func, NO_DEPTH, NO_SYSCALL, level >= 2 }, kind);
+	return err ? err : push(m, st, t, (struct frame){ 0, func, NO_DEPTH, NO_SYSCALL, level >= 2 }, kind);
 }
 
 static struct bp_err *sys_enter(struct importer *m, struct stream *st, struct task *t, struct event *ev)
@@ -624,7 +664,7 @@ static struct bp_err *sys_enter(struct importer *m, struct stream *st, struct ta
 		err = leave_to(m, st, t, 0, st->key);
 	if (err)
 		return err;
-	return push(m, st, t, (struct frame){ func, NO_DEPTH, (uint32_t)nr, false }, BP_EV_CALL);
+	return push(m, st, t, (struct frame){ 0, func, NO_DEPTH, (uint32_t)nr, false }, BP_EV_CALL);
 }
 
 static struct bp_err *sys_exit(struct importer *m, struct stream *st, struct task *t)
@@ -663,7 +703,7 @@ static struct bp_err *span(struct importer *m, struct stream *st, struct task *t
 	st->in->has_spans = true;
 	if (!entry)
 		return leave_func(m, st, t, func);
-	return push(m, st, t, (struct frame){ func, NO_DEPTH, NO_SYSCALL, true }, BP_EV_IRQ);
+	return push(m, st, t, (struct frame){ 0, func, NO_DEPTH, NO_SYSCALL, true }, BP_EV_IRQ);
 }
 
 static struct bp_err *initcall(struct importer *m, struct stream *st, struct task *t, const struct event *ev)
@@ -705,7 +745,7 @@ static struct bp_err *initcall(struct importer *m, struct stream *st, struct tas
 	in->has_spans = true;
 	if (ev->kind == INITCALL_FINISH)
 		return leave_func(m, st, t, func);
-	return push(m, st, t, (struct frame){ func, NO_DEPTH, NO_SYSCALL, false }, BP_EV_CALL);
+	return push(m, st, t, (struct frame){ 0, func, NO_DEPTH, NO_SYSCALL, false }, BP_EV_CALL);
 }
 
 /* ---- events that are not about stacks ---- */
@@ -721,6 +761,11 @@ static struct bp_err *sched_switch(struct importer *m, struct stream *st, const 
 		m->im->stats->skipped++;
 		return NULL;
 	}
+	/* What the file's list of commands says is what the task was called in the end. */
+	text(st, ev->f[2], comm, sizeof(comm));
+	err = prev ? rename_task(m, prev, comm, st->key) : NULL;
+	if (err)
+		return err;
 	text(st, ev->f[1], comm, sizeof(comm));
 	err = task_of(m, st, (int32_t)next, comm, &t);
 	if (err || !t)
@@ -976,9 +1021,16 @@ static struct bp_err *record(struct importer *m, struct stream *st)
 		if (err)
 			return err;
 	}
-	if (number(st, &tep->type, &type) && tep->by_id[(uint16_t)type] != BP_TEP_NO_EVENT)
+	if (st->in->plain_head && st->s.len >= 8) {
+		type = load32(st->s.data) & 0xffff;
+		pid = load32(st->s.data + 4);
+	} else if (!number(st, &tep->type, &type) || !number(st, &tep->pid, &pid)) {
+		stats->skipped++;
+		return NULL;
+	}
+	if (tep->by_id[(uint16_t)type] != BP_TEP_NO_EVENT)
 		ev = &st->in->events[tep->by_id[(uint16_t)type]];
-	if (!ev || !number(st, &tep->pid, &pid)) {
+	if (!ev) {
 		stats->skipped++;
 		return NULL;
 	}
@@ -1117,7 +1169,7 @@ static void classify(const struct bp_tep *tep, const struct bp_tep_event *te, st
 		{ "ftrace", "kernel_stack", KERNEL_STACK, { "caller" } },
 		{ "ftrace", "user_stack", USER_STACK, { NULL } },
 		{ "ftrace", "print", PRINT, { "buf" } },
-		{ "sched", "sched_switch", SWITCH, { "next_pid", "next_comm" } },
+		{ "sched", "sched_switch", SWITCH, { "next_pid", "next_comm", "prev_comm" } },
 		{ "sched", "sched_process_fork", FORK, { "parent_pid", "child_pid", "child_comm" } },
 		{ "sched", "sched_process_exec", EXEC, { "filename" } },
 		{ "task", "task_rename", RENAME, { "newcomm" } },
@@ -1171,6 +1223,30 @@ static void classify(const struct bp_tep *tep, const struct bp_tep_event *te, st
 	}
 }
 
+static bool field_is(const struct bp_tep_field *f, unsigned offset, unsigned size)
+{
+	return f->offset == offset && f->size == size;
+}
+
+/* What of an event can be read without looking at its description for every record. */
+static uint32_t whole(const struct bp_tep *tep, const struct event *ev)
+{
+	static const unsigned sizes[3] = { 8, 4, 8 };
+	uint32_t end = 0;
+
+	if (tep->big_endian || (ev->kind != GRAPH_ENTRY && ev->kind != GRAPH_EXIT) || !ev->f[0] || !ev->f[1])
+		return 0;
+	for (unsigned i = 0; i < 3; i++) {
+		if (!ev->f[i])
+			continue;
+		if (ev->f[i]->size != sizes[i])
+			return 0;
+		if ((uint32_t)ev->f[i]->offset + sizes[i] > end)
+			end = (uint32_t)ev->f[i]->offset + sizes[i];
+	}
+	return end;
+}
+
 /* The image of x86-64 is linked to this address; the kernel says where it is. */
 #define X86_64_LINKED UINT64_C(0xffffffff81000000)
 #define X86_64_SLIDE_MAX (UINT64_C(1) << 30)
@@ -1191,8 +1267,12 @@ static struct bp_err *open_input(struct importer *m, struct input *in, struct bp
 	in->events = calloc(f->tep.n_events + 1, sizeof(*in->events));
 	if (!in->events)
 		return bp_err_nomem();
-	for (size_t i = 0; i < f->tep.n_events; i++)
+	for (size_t i = 0; i < f->tep.n_events; i++) {
 		classify(&f->tep, &f->tep.events[i], &in->events[i]);
+		in->events[i].whole = whole(&f->tep, &in->events[i]);
+	}
+	in->plain_head = !f->big_endian && field_is(&f->tep.type, 0, 2) && field_is(&f->tep.flags, 2, 1) &&
+			 field_is(&f->tep.pid, 4, 4);
 	if (in->syms.have_text_start && in->syms.text_start >= X86_64_LINKED &&
 	    in->syms.text_start - X86_64_LINKED < X86_64_SLIDE_MAX)
 		in->slide = in->syms.text_start - X86_64_LINKED;
