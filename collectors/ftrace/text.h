@@ -177,6 +177,9 @@ struct bp_ftext {
 	struct bp_err *err; /* the first that stops the import */
 	enum bp_ftext_mode mode;
 	struct bp_ftext_columns columns;
+	uint64_t cpu_text,
+	    cpu_mask; /* the first bytes of the last line, if they are its CPU and nothing else */
+	uint32_t cpu_number;
 	struct bp_ftext_counts counts;
 
 	struct bp_ftext_func *funcs;
@@ -324,7 +327,15 @@ void bp_ftext_mark(struct bp_ftext *r, uint32_t cpu, uint64_t time_ns, const cha
 /* ---- text_state.c ---- */
 
 /** bp_ftext_fail() - keeps the first error; NULL is fine */
-void bp_ftext_fail(struct bp_ftext *r, struct bp_err *err);
+static inline void bp_ftext_fail(struct bp_ftext *r, struct bp_err *err)
+{
+	if (__builtin_expect(!err, 1))
+		return;
+	if (r->err)
+		bp_err_free(err);
+	else
+		r->err = err;
+}
 
 /** bp_ftext_intern() - index of the function of that name, BP_FTEXT_NONE when there is no room */
 uint32_t bp_ftext_intern(struct bp_ftext *r, const char *key, size_t len);

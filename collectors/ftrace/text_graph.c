@@ -646,7 +646,10 @@ void bp_ftext_graph(struct bp_ftext *r, const struct bp_ftext_line *l)
 	if (!c)
 		return;
 	count_line(r, c, l);
-	r->columns = l->columns;
+	if (memcmp(&r->columns, &l->columns, sizeof(l->columns)) != 0) {
+		r->columns = l->columns;
+		r->cpu_mask = 0;
+	}
 	if (l->cls == BP_FTEXT_COMMENT) {
 		comment(r, c, l);
 		return;
@@ -733,7 +736,8 @@ static inline bool fast_duration(const char *q, const char *bar, struct bp_ftext
 		q += 1 + n;
 	}
 	/* What ended before the bar and is followed by nothing but the blanks that fill the column */
-	if (bar - q < 3 || q[0] != ' ' || q[1] != 'u' || q[2] != 's' || bp_ftext_spaces(q + 3, bar) != bar)
+	if (bar - q < 3 || bar - q > 10 || q[0] != ' ' || q[1] != 'u' || q[2] != 's' ||
+	    ((load8(bar - 8) ^ BYTES(' ')) >> 8 >> (8 * (10 - (bar - q)))))
 		return false;
 	l->duration_ns = us * 1000 + frac;
 	l->has_duration = true;
@@ -741,8 +745,9 @@ static inline bool fast_duration(const char *q, const char *bar, struct bp_ftext
 }
 
 /* The columns that may differ between lines; false: this is not such a line. */
-static inline bool fast_columns(const struct bp_ftext_columns *k, const char *p, struct bp_ftext_line *l)
+static inline bool fast_columns(struct bp_ftext *r, const char *p, struct bp_ftext_line *l)
 {
+	const struct bp_ftext_columns *k = &r->columns;
 	const char *q = p, *bar = p + k->bar, *z;
 	uint64_t v = 0, frac = 0;
 	unsigned n;
@@ -762,7 +767,11 @@ static inline bool fast_columns(const struct bp_ftext_columns *k, const char *p,
 		l->time_ns = v * 1000000000 + frac * 1000;
 		q = z + 1;
 	}
-	if (k->cpu) {
+	if (k->cpu && r->cpu_mask && !((load8(p) ^ r->cpu_text) & r->cpu_mask)) {
+		l->has_cpu = true;
+		l->cpu = r->cpu_number;
+		q = p + k->cpu + 1;
+	} else if (k->cpu) {
 		z = p + k->cpu;
 		q = bp_ftext_spaces(q, z);
 		n = digits7(q, 7, &v);
@@ -771,6 +780,10 @@ static inline bool fast_columns(const struct bp_ftext_columns *k, const char *p,
 		l->has_cpu = true;
 		l->cpu = (uint32_t)v;
 		q = z + 1;
+		/* " 0)" and nothing before it: the next line is likely to begin with the same bytes. */
+		r->cpu_mask = !k->time && k->cpu < 7 ? ~0ull >> (56 - 8 * k->cpu) : 0;
+		r->cpu_text = load8(p);
+		r->cpu_number = l->cpu;
 	}
 	if (k->task) {
 		z = p + k->task;
@@ -826,7 +839,7 @@ bool bp_ftext_graph_fast(struct bp_ftext *r, const char *p, const char *e, const
 	const char *q;
 
 	if (!k->bar || e - p < k->bar + 2 || end - p < k->bar + FAST_ROOM || p[k->bar] != '|' ||
-	    !fast_columns(k, p, &l))
+	    !fast_columns(r, p, &l))
 		return false;
 	q = fast_spaces(p + k->bar + 1, e);
 	if (q == e)

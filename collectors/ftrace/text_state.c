@@ -15,14 +15,6 @@ struct bp_ftext_piece {
 	char data[];
 };
 
-void bp_ftext_fail(struct bp_ftext *r, struct bp_err *err)
-{
-	if (err && r->err)
-		bp_err_free(err);
-	else if (err)
-		r->err = err;
-}
-
 struct bp_err *bp_ftext_init(struct bp_ftext *r, struct bp_import *im)
 {
 	*r = (struct bp_ftext){.im = im, .b = im->builder};
