@@ -314,15 +314,10 @@ static BP_MUST_CHECK struct bp_err *choose(struct job *j, const char *format)
 			j->importer = bp_importers[i];
 		}
 	}
-	if (!j->importer) {
-		bp_cleanup(bp_strbuf_deinit) struct bp_strbuf sb = BP_STRBUF_INIT;
-
-		if (!len)
-			return bp_err_data(bp_source_path(j->source), 0, "is empty");
-		list_formats(&sb);
-		return bp_err_data(bp_source_path(j->source), 0, "not a trace in a known format (%s)",
-				   bp_strbuf_str(&sb));
-	}
+	if (!j->importer)
+		return bp_err_data(bp_source_path(j->source), 0, "%s",
+				   len ? "neither a recording of bootprof nor a trace that bootprof import reads"
+				       : "the file is empty, neither a recording nor a trace");
 	return NULL;
 }
 
@@ -558,7 +553,7 @@ static BP_MUST_CHECK struct bp_err *convert(struct job *j, const char *const *pa
 	note_names(j);
 	err = write_infos(j);
 	if (!err)
-		err = bp_builder_finish(j->builder, j->stopped ? "interrupt" : "exit");
+		err = bp_builder_finish(j->builder, j->stopped ? "interrupt" : "end of trace");
 	if (!err)
 		err = bp_trace_writer_close(bp_steal(j->writer));
 	return err;
@@ -658,14 +653,17 @@ static BP_MUST_CHECK struct bp_err *set_format(struct bp_import_options *o, cons
 }
 
 /* The output must not take the place of what is read. */
-static BP_MUST_CHECK struct bp_err *check_output(const char *out, char **paths, int n)
+static BP_MUST_CHECK struct bp_err *check_files(const char *out, char **paths, int n)
 {
 	struct stat a, b;
 
+	for (int i = 0; i < n; i++)
+		if (strcmp(paths[i], "-") != 0 && bp_trace_is_recording(paths[i]))
+			return bp_err_new(BP_EUSAGE, "%s is a recording of bootprof already", paths[i]);
 	if (stat(out, &a))
 		return NULL;
 	for (int i = 0; i < n; i++)
-		if (strcmp(paths[i], "-") && !stat(paths[i], &b) && a.st_dev == b.st_dev && a.st_ino == b.st_ino)
+		if (strcmp(paths[i], "-") != 0 && !stat(paths[i], &b) && a.st_dev == b.st_dev && a.st_ino == b.st_ino)
 			return bp_err_new(BP_EUSAGE, "%s is both read and written", out);
 	return NULL;
 }
@@ -731,7 +729,7 @@ static struct bp_err *run(int argc, char **argv, int *status)
 	if (!err && optind == argc)
 		err = bp_err_new(BP_EUSAGE, "no file to import; - is standard input");
 	if (!err)
-		err = check_output(j.out, argv + optind, argc - optind);
+		err = check_files(j.out, argv + optind, argc - optind);
 	if (!err)
 		err = prepare(&j);
 	if (err)
