@@ -24,6 +24,7 @@
 
 /* Bounds of what a file can make us keep. */
 #define STREAM_BYTES (96u << 20)    /* buffers of all streams */
+#define AHEAD_BYTES (512u << 10)    /* of events: read ahead */
 #define TASKS_MAX (1u << 17)
 #define FRAMES_MAX (1u << 20)       /* on all stacks together */
 #define ADDRS_MAX (1u << 19)
@@ -155,6 +156,7 @@ struct importer {
 	struct cpu *cpus;
 	uint32_t n_cpus;
 	struct stream *streams, **heap;
+	struct bp_td_ahead *ahead;
 	uint32_t n_streams, n_heap;
 	uint32_t n_frames;
 	uint32_t marks, stacks;
@@ -1319,6 +1321,7 @@ static bool same_clock(const struct bp_td_file *f, const struct bp_td_buffer *b)
 static struct bp_err *open_streams(struct importer *m)
 {
 	size_t ranges = 0, budget;
+	uint64_t bytes = 0;
 
 	for (uint32_t i = 0; i < m->n_in; i++)
 		ranges += m->in[i].file->n_ranges;
@@ -1327,6 +1330,15 @@ static struct bp_err *open_streams(struct importer *m)
 	m->cpus = calloc(m->n_cpus + 1, sizeof(*m->cpus));
 	if (!m->streams || !m->heap || !m->cpus)
 		return bp_err_nomem();
+	/* Not worth a thread. */
+	for (uint32_t i = 0; i < m->n_in; i++)
+		bytes += m->in[i].file->range_bytes;
+	if (bytes > AHEAD_BYTES) {
+		struct bp_err *err = bp_td_ahead_create(&m->ahead);
+
+		if (err)
+			return err;
+	}
 	budget = STREAM_BYTES / (ranges ? ranges : 1);
 	if (budget < 8192)
 		budget = 8192;
@@ -1350,7 +1362,7 @@ static struct bp_err *open_streams(struct importer *m)
 			st->number = in->first_cpu + r->cpu;
 			st->cpu = &m->cpus[st->number];
 			st->opened = true;
-			err = bp_td_stream_init(&st->s, in->file, r, budget);
+			err = bp_td_stream_init(&st->s, in->file, r, budget, m->ahead);
 			if (!err)
 				err = bp_td_stream_next(&st->s, &more);
 			if (err)
@@ -1475,6 +1487,7 @@ static void close_all(struct importer *m)
 	for (uint32_t i = 0; i < m->n_streams; i++)
 		if (m->streams[i].opened)
 			bp_td_stream_deinit(&m->streams[i].s);
+	bp_td_ahead_destroy(m->ahead);
 	for (uint32_t i = 0; m->cpus && i < m->n_cpus; i++)
 		free_task(m, m->cpus[i].idle);
 	for (uint32_t i = 0; i < m->n_in; i++) {

@@ -154,6 +154,19 @@ struct bp_td_stats {
 	uint64_t first_ts, last_ts;
 };
 
+struct bp_td_ahead;
+
+/* Whole pages as they come from the file, and what was wrong with that. */
+struct bp_td_piece {
+	uint8_t *data;
+	size_t cap, len;
+	uint64_t offset;   /* in the file: of the data, or of its first packed piece */
+	struct bp_err *err;
+	const char *bad;   /* NULL: nothing */
+	uint64_t bad_offset;
+	bool truncated, loss;
+};
+
 struct bp_td_stream {
 	struct bp_td_file *file;
 	uint32_t cpu, buffer;
@@ -172,20 +185,35 @@ struct bp_td_stream {
 	const uint8_t *pos, *page_end;
 	uint32_t page_bytes;
 	bool packed;
+	struct bp_td_piece now; /* being read */
+	size_t now_pos;
+	bool loss_next;         /* between this piece and the next */
+	/* Reading on; the helper thread's from `asked` until `there`. */
+	struct bp_td_piece next;
 	uint64_t offset, end; /* of the file */
 	uint64_t chunks_left;
-	uint8_t *buf, *raw;
-	size_t buf_cap, buf_len, buf_pos, raw_cap;
-	uint64_t buf_offset;
-	size_t budget;
+	uint8_t *raw;
+	size_t raw_cap, budget;
 	struct bp_td_unpacker *unpacker;
+	struct bp_td_ahead *ahead;
+	struct bp_td_stream *queued;
+	bool asked, there; /* of `next`; `there` under the helper's lock */
 };
 
 /**
- * bp_td_stream_init() - @budget: bytes that it may use for its buffers
+ * bp_td_ahead_create() - a thread that reads (and expands) ahead for any number of streams
+ * *@ret is NULL when there can be no thread; streams then read for themselves.
+ */
+struct bp_err *bp_td_ahead_create(struct bp_td_ahead **ret) BP_MUST_CHECK;
+
+/** bp_td_ahead_destroy() - after all streams that use it; NULL is fine */
+void bp_td_ahead_destroy(struct bp_td_ahead *a);
+
+/**
+ * bp_td_stream_init() - @budget: bytes that it may use for its buffers; @ahead: NULL for none
  */
 struct bp_err *bp_td_stream_init(struct bp_td_stream *s, struct bp_td_file *f, const struct bp_td_range *range,
-				 size_t budget) BP_MUST_CHECK;
+				 size_t budget, struct bp_td_ahead *ahead) BP_MUST_CHECK;
 void bp_td_stream_deinit(struct bp_td_stream *s);
 
 /** bp_td_stream_page() - to the first record of the next page that has one; *@more false at the end */

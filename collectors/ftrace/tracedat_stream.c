@@ -5,6 +5,7 @@
  * A page: time stamp, commit (bytes of records, and two flags about losses before it), records. A record: one
  * word with a type of 5 bits and a time delta of 27, then what the type says.
  */
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -25,7 +26,7 @@
 #define CHUNK_MAX (8u << 20)
 
 struct bp_err *bp_td_stream_init(struct bp_td_stream *s, struct bp_td_file *f, const struct bp_td_range *range,
-				 size_t budget)
+				 size_t budget, struct bp_td_ahead *ahead)
 {
 	const struct bp_td_buffer *b = &f->buffers[range->buffer];
 
@@ -38,6 +39,7 @@ struct bp_err *bp_td_stream_init(struct bp_td_stream *s, struct bp_td_file *f, c
 	s->offset = range->offset;
 	s->end = range->offset + range->size;
 	s->budget = budget;
+	s->ahead = ahead;
 		if (s->packed && s->offset < s->end) {
 		uint8_t count[4];
 		size_t got;
@@ -58,13 +60,7 @@ struct bp_err *bp_td_stream_init(struct bp_td_stream *s, struct bp_td_file *f, c
 	return NULL;
 }
 
-void bp_td_stream_deinit(struct bp_td_stream *s)
-{
-	free(s->buf);
-	free(s->raw);
-	bp_td_unpacker_destroy(s->unpacker);
-	memset(s, 0, sizeof(*s));
-}
+/* ---- pieces of the file; these may run in the helper thread ---- */
 
 static struct bp_err *reserve(uint8_t **buf, size_t *cap, size_t want)
 {
@@ -72,139 +68,282 @@ static struct bp_err *reserve(uint8_t **buf, size_t *cap, size_t want)
 
 	if (want <= *cap)
 		return NULL;
-	/* Contents are not kept. */
-	free(*buf);
-	*cap = 0;
-	*buf = grown = malloc(want);
+	grown = realloc(*buf, want);
 	if (!grown)
 		return bp_err_nomem();
+	*buf = grown;
 	*cap = want;
 	return NULL;
 }
 
-/* The rest cannot be read: say so, once. */
-static struct bp_err *give_up(struct bp_td_stream *s, uint64_t offset, const char *why)
+/* The rest cannot be read. */
+static void give_up(struct bp_td_stream *s, struct bp_td_piece *p, uint64_t offset, const char *why, bool truncated)
 {
-	bp_td_problem(s->file, offset, "cpu %u: %s", s->cpu, why);
-	s->stats.bad_pages++;
+	p->bad = why;
+	p->bad_offset = offset;
+	p->truncated = truncated;
 	s->offset = s->end;
 	s->chunks_left = 0;
-	s->buf_len = s->buf_pos = 0;
-	return NULL;
 }
 
-static struct bp_err *fill_plain(struct bp_td_stream *s)
+static void fill_plain(struct bp_td_stream *s, struct bp_td_piece *p)
 {
 	size_t want = READ_BYTES;
-	struct bp_err *err;
 
-	if (want > s->budget)
-		want = s->budget;
+	if (want > s->budget / 2)
+		want = s->budget / 2;
 	want -= want % s->page_bytes;
 	if (!want)
 		want = s->page_bytes;
 	if (want > s->end - s->offset)
 		want = (size_t)(s->end - s->offset);
-	err = reserve(&s->buf, &s->buf_cap, want);
-	if (err)
-		return err;
-	s->buf_offset = s->offset;
-	err = bp_td_read(s->file, s->offset, s->buf, want, &s->buf_len);
-	if (err)
-		return err;
-	s->offset += s->buf_len;
-	if (s->buf_len < want) {
-		s->file->truncated = true;
-		bp_td_problem(s->file, s->offset, "cpu %u: the file ends in its events", s->cpu);
-		s->offset = s->end;
-	}
-	return NULL;
+	p->err = reserve(&p->data, &p->cap, want);
+	if (!p->err)
+		p->err = bp_td_read(s->file, s->offset, p->data, want, &p->len);
+	if (p->err)
+		return;
+	s->offset += p->len;
+	if (p->len < want)
+		give_up(s, p, s->offset, "the file ends in its events", true);
 }
 
-static struct bp_err *fill_packed(struct bp_td_stream *s)
+/* One packed piece more; false when this is all for now. */
+static bool add_chunk(struct bp_td_stream *s, struct bp_td_piece *p)
 {
-	uint8_t head[8];
 	uint64_t packed, plain, at = s->offset;
+	uint8_t head[8];
 	size_t got;
-	struct bp_err *err;
 
 	if (!s->chunks_left) {
 		s->offset = s->end;
-		return NULL;
+		return false;
 	}
-	s->chunks_left--;
-	err = bp_td_read(s->file, at, head, sizeof(head), &got);
-	if (err)
-		return err;
+	p->err = bp_td_read(s->file, at, head, sizeof(head), &got);
+	if (p->err)
+		return false;
 	if (got < sizeof(head) || s->end - at < sizeof(head)) {
-		s->file->truncated = true;
-		return give_up(s, at, "the file ends in its events");
+		give_up(s, p, at, "the file ends in its events", true);
+		return false;
 	}
 	packed = bp_tep_number(head, 4, false, s->file->big_endian);
 	plain = bp_tep_number(head + 4, 4, false, s->file->big_endian);
-	if (packed > s->end - at - sizeof(head))
-		return give_up(s, at, "a packed piece is longer than its section");
-	if (plain > CHUNK_MAX || packed > CHUNK_MAX + CHUNK_MAX / 8)
-		return give_up(s, at, "a packed piece is too large");
-	if (packed > s->file->size || at + sizeof(head) > s->file->size - packed) {
-		s->file->truncated = true;
-		return give_up(s, at, "the file ends in its events");
+	if (plain > CHUNK_MAX || packed > CHUNK_MAX + CHUNK_MAX / 8) {
+		give_up(s, p, at, "a packed piece is too large", false);
+		return false;
 	}
-	if (plain + packed > s->budget)
-		return give_up(s, at, "packed pieces of too many CPUs are too large");
-	err = reserve(&s->raw, &s->raw_cap, packed ? packed : 1);
-	if (!err)
-		err = bp_td_read(s->file, at + sizeof(head), s->raw, packed, &got);
-	if (err)
-		return err;
-	if (got < packed) {
-		s->file->truncated = true;
-		return give_up(s, at, "the file ends in its events");
+	if (at + sizeof(head) + packed > s->file->size) {
+		give_up(s, p, at, "the file ends in its events", true);
+		return false;
 	}
-	err = reserve(&s->buf, &s->buf_cap, plain ? plain : 1);
-	if (err)
-		return err;
+	if (packed > s->end - at - sizeof(head)) {
+		give_up(s, p, at, "a packed piece is longer than its section", false);
+		return false;
+	}
+	/* Pages do not lie across pieces: the next piece begins with a page of its own. */
+	if (p->len && (p->len % s->page_bytes || p->len + plain > READ_BYTES))
+		return false;
+	if (2 * (plain + packed) > s->budget) {
+		give_up(s, p, at, "packed pieces of too many CPUs are too large", false);
+		return false;
+	}
+	p->err = reserve(&s->raw, &s->raw_cap, packed ? packed : 1);
+	if (!p->err)
+		p->err = bp_td_read(s->file, at + sizeof(head), s->raw, packed, &got);
+	if (!p->err)
+		p->err = reserve(&p->data, &p->cap, p->len + (plain ? plain : 1));
+	if (p->err)
+		return false;
+	s->chunks_left--;
 	s->offset = at + sizeof(head) + packed;
-	s->buf_offset = at;
-	s->buf_len = bp_td_unpack(&s->unpacker, s->file->packing, s->raw, packed, s->buf, plain);
-	if (s->buf_len == SIZE_MAX) {
-		/* The next piece stands on its own. */
-		bp_td_problem(s->file, at, "cpu %u: a packed piece is damaged", s->cpu);
-		s->stats.bad_pages++;
-		s->buf_len = 0;
-		s->after_loss = true;
-		s->lost = 0;
+	got = bp_td_unpack(&s->unpacker, s->file->packing, s->raw, got, p->data + p->len, plain);
+	if (got == SIZE_MAX) {
+		/* The next one stands on its own. */
+		p->bad = "a packed piece is damaged";
+		p->bad_offset = at;
+		p->loss = true;
+		return false;
 	}
+	p->len += got;
+	return true;
+}
+
+static void fill(struct bp_td_stream *s)
+{
+	struct bp_td_piece *p = &s->next;
+
+	p->len = 0;
+	p->bad = NULL;
+	p->err = NULL;
+	p->truncated = p->loss = false;
+	p->offset = s->offset;
+	if (!s->packed)
+		fill_plain(s, p);
+	else
+		while (p->len < READ_BYTES && p->len < s->budget / 4 && add_chunk(s, p))
+			;
+}
+
+/* ---- reading ahead ---- */
+
+struct bp_td_ahead {
+	pthread_t thread;
+	pthread_mutex_t lock;
+	pthread_cond_t changed;
+	struct bp_td_stream *first, *last;
+	bool stop;
+};
+
+static void *ahead_run(void *arg)
+{
+	struct bp_td_ahead *a = arg;
+
+	pthread_mutex_lock(&a->lock);
+	for (;;) {
+		struct bp_td_stream *s = a->first;
+
+		if (s) {
+			a->first = s->queued;
+			pthread_mutex_unlock(&a->lock);
+			fill(s);
+			pthread_mutex_lock(&a->lock);
+			s->there = true;
+			pthread_cond_broadcast(&a->changed);
+		} else if (a->stop) {
+			break;
+		} else {
+			pthread_cond_wait(&a->changed, &a->lock);
+		}
+	}
+	pthread_mutex_unlock(&a->lock);
 	return NULL;
 }
+
+struct bp_err *bp_td_ahead_create(struct bp_td_ahead **ret)
+{
+	struct bp_td_ahead *a = calloc(1, sizeof(*a));
+
+	*ret = NULL;
+	if (!a)
+		return bp_err_nomem();
+	pthread_mutex_init(&a->lock, NULL);
+	pthread_cond_init(&a->changed, NULL);
+	if (pthread_create(&a->thread, NULL, ahead_run, a)) {
+		pthread_cond_destroy(&a->changed);
+		pthread_mutex_destroy(&a->lock);
+		free(a);
+		return NULL;
+	}
+	*ret = a;
+	return NULL;
+}
+
+void bp_td_ahead_destroy(struct bp_td_ahead *a)
+{
+	if (!a)
+		return;
+	pthread_mutex_lock(&a->lock);
+	a->stop = true;
+	pthread_cond_broadcast(&a->changed);
+	pthread_mutex_unlock(&a->lock);
+	pthread_join(a->thread, NULL);
+	pthread_cond_destroy(&a->changed);
+	pthread_mutex_destroy(&a->lock);
+	free(a);
+}
+
+static void ask(struct bp_td_stream *s)
+{
+	struct bp_td_ahead *a = s->ahead;
+
+	s->asked = true;
+	pthread_mutex_lock(&a->lock);
+	s->queued = NULL;
+	s->there = false;
+	if (a->first)
+		a->last->queued = s;
+	else
+		a->first = s;
+	a->last = s;
+	pthread_cond_broadcast(&a->changed);
+	pthread_mutex_unlock(&a->lock);
+}
+
+/* Until s->next is there, if it was asked for; false: it was not. */
+static bool await(struct bp_td_stream *s)
+{
+	if (!s->asked)
+		return false;
+	pthread_mutex_lock(&s->ahead->lock);
+	while (!s->there)
+		pthread_cond_wait(&s->ahead->changed, &s->ahead->lock);
+	pthread_mutex_unlock(&s->ahead->lock);
+	s->asked = false;
+	return true;
+}
+
+void bp_td_stream_deinit(struct bp_td_stream *s)
+{
+	await(s);
+	bp_err_free(s->next.err);
+	free(s->now.data);
+	free(s->next.data);
+	free(s->raw);
+	bp_td_unpacker_destroy(s->unpacker);
+	memset(s, 0, sizeof(*s));
+}
+
+/* ---- pages ---- */
 
 static struct bp_err *next_page(struct bp_td_stream *s, const uint8_t **ret, size_t *len)
 {
 	*ret = NULL;
-	while (s->buf_pos >= s->buf_len) {
-		struct bp_err *err;
+	while (s->now_pos >= s->now.len) {
+		struct bp_td_piece old = s->now;
 
-		if (s->offset >= s->end)
-			return NULL;
-		s->buf_pos = s->buf_len = 0;
-		err = s->packed ? fill_packed(s) : fill_plain(s);
-		if (err)
+		if (!await(s)) {
+			if (s->offset >= s->end)
+				return NULL;
+			fill(s);
+		}
+		s->now = s->next;
+		s->next = old;
+		s->now_pos = 0;
+		if (s->now.err) {
+			struct bp_err *err = s->now.err;
+
+			s->now.err = NULL;
+			s->now.len = 0;
+			s->offset = s->end;
 			return err;
+		}
+		s->file->truncated |= s->now.truncated;
+		if (s->now.bad) {
+			bp_td_problem(s->file, s->now.bad_offset, "cpu %u: %s", s->cpu, s->now.bad);
+			s->stats.bad_pages++;
+		}
+		/* What could not be read is behind what is in this piece. */
+		s->after_loss |= s->loss_next;
+		s->loss_next = s->now.loss;
+		if (s->ahead && s->offset < s->end)
+			ask(s);
 	}
-	*ret = s->buf + s->buf_pos;
-	*len = s->buf_len - s->buf_pos;
+	*ret = s->now.data + s->now_pos;
+	*len = s->now.len - s->now_pos;
 	if (*len > s->page_bytes)
 		*len = s->page_bytes;
-	s->buf_pos += *len;
+	s->now_pos += *len;
 	return NULL;
+}
+
+static uint64_t offset_of(const struct bp_td_stream *s, const uint8_t *p)
+{
+	return s->packed ? s->now.offset : s->now.offset + (uint64_t)(p - s->now.data);
 }
 
 static void bad_page(struct bp_td_stream *s, const uint8_t *at, const char *why)
 {
-	uint64_t offset = s->packed ? s->buf_offset : s->buf_offset + (uint64_t)(at - s->buf);
-
 	s->stats.bad_pages++;
-	bp_td_problem(s->file, offset, "cpu %u: %s", s->cpu, why);
+	bp_td_problem(s->file, offset_of(s, at), "cpu %u: %s", s->cpu, why);
 	s->pos = s->page_end;
 	/* Whatever else was on it is lost. */
 	s->after_loss = true;
@@ -258,8 +397,7 @@ struct bp_err *bp_td_stream_page(struct bp_td_stream *s, bool *more)
 			bool whole = len == s->page_bytes;
 
 			s->stats.bad_pages++;
-			bp_td_problem(s->file, s->packed ? s->buf_offset : s->buf_offset + (uint64_t)(page - s->buf),
-				      "cpu %u: %s", s->cpu,
+			bp_td_problem(s->file, offset_of(s, page), "cpu %u: %s", s->cpu,
 				      whole ? "a page claims to be longer than it is" : "a page is cut");
 		}
 		if (bp_td_stream_step(s)) {

@@ -582,7 +582,7 @@ static void count_cpu(struct bp_td_file *f, uint32_t cpu, struct counted *c)
 
 		if (f->ranges[i].cpu != cpu || *f->buffers[f->ranges[i].buffer].name)
 			continue;
-		ok(bp_td_stream_init(&s, f, &f->ranges[i], 1 << 20));
+		ok(bp_td_stream_init(&s, f, &f->ranges[i], 1 << 20, NULL));
 		for (;;) {
 			ok(bp_td_stream_next(&s, &more));
 			if (!more)
