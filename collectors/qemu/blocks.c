@@ -12,7 +12,8 @@
 #define N_BATCHES 4
 #define PREFETCH 12
 
-/* The table of blocks: grows up to this and is then forgotten. A few hundred thousand is what a long boot has. */
+/* The table of blocks: grows up to this and is then forgotten. A few hundred thousand is what a long boot
+ * has. */
 #define FIRST_SLOTS (1u << 14)
 #define MAX_SLOTS (1u << 21)
 #define EMPTY UINT64_MAX
@@ -39,40 +40,41 @@ enum {
 	F_THROUGH = 2,      /* not a function in the sense of a profile; the caller's time goes on */
 	F_RETURN_THUNK = 4, /* of these: control returns from here */
 	F_USER = 8,
-	F_IRQ = 16,         /* the kernel's entry for an interrupt or exception */
+	F_IRQ = 16, /* the kernel's entry for an interrupt or exception */
 	F_SYSCALL = 32,
-	F_SWITCH = 64,      /* another stack from here on */
+	F_SWITCH = 64, /* another stack from here on */
 	F_UNNAMED = 128,
 	F_LOCAL = 512,      /* the block ends in a jump to elsewhere in its own function */
 	F_ENTRY_HOOK = 256, /* called first thing in each function, patched out as a rule */
 };
 
 struct block {
-	uint64_t addr;      /* EMPTY: free slot */
-	uint64_t next;      /* behind its last instruction: where a call returns to */
+	uint64_t addr; /* EMPTY: free slot */
+	uint64_t next; /* behind its last instruction: where a call returns to */
 	uint64_t target;
 	uint32_t func;
-	uint16_t flow;      /* enum bp_x86_flow */
+	uint16_t flow; /* enum bp_x86_flow */
 	uint16_t flags;
 };
 
 enum frame_kind { FRAME_CALL, FRAME_JUMP, FRAME_IRQ };
 
 struct frame {
-	uint64_t ret;       /* CALL: expected return address, NO_ADDR if unknown; IRQ: the block that was interrupted */
+	uint64_t
+	    ret; /* CALL: expected return address, NO_ADDR if unknown; IRQ: the block that was interrupted */
 	uint32_t func;
-	uint16_t flags;     /* of the function's block */
+	uint16_t flags; /* of the function's block */
 	uint8_t kind;
-	bool returning;     /* IRQ: the interrupted block was about to return */
+	bool returning; /* IRQ: the interrupted block was about to return */
 };
 
 struct cpu {
-	struct block last;  /* newest block that counts; addr EMPTY: none */
-	uint32_t func;      /* of the newest block that counts */
-	bool returning;     /* through a return thunk */
-	bool through;       /* through some other thunk */
-	uint64_t now;       /* clock at the newest record */
-	uint64_t first;     /* what is added to a clock of blocks */
+	struct block last; /* newest block that counts; addr EMPTY: none */
+	uint32_t func;     /* of the newest block that counts */
+	bool returning;    /* through a return thunk */
+	bool through;      /* through some other thunk */
+	uint64_t now;      /* clock at the newest record */
+	uint64_t first;    /* what is added to a clock of blocks */
 	uint64_t blocks;
 	struct frame *frames;
 	uint32_t depth, cap;
@@ -87,7 +89,7 @@ struct bp_blocks_state {
 	struct bp_blocks b;
 	struct bp_import *im;
 	struct bp_blocks_options opt;
-	bool calls;             /* calls and returns are told apart */
+	bool calls; /* calls and returns are told apart */
 	bool kernel_seen;
 	bool threaded, stop, failed;
 	uint64_t all_blocks;
@@ -105,10 +107,10 @@ struct bp_blocks_state {
 
 	/* Functions that the trace names: text by the reader, ids by whoever uses the builder. */
 	char **names;
-	uint32_t *name_func;     /* id + 1, 0: not asked for yet */
+	uint32_t *name_func; /* id + 1, 0: not asked for yet */
 	uint16_t *name_flags;
 	uint32_t n_names, cap_names, name_slots;
-	uint32_t *name_hash;     /* index + 1 */
+	uint32_t *name_hash; /* index + 1 */
 	size_t name_text;
 
 	pthread_t thread;
@@ -116,7 +118,7 @@ struct bp_blocks_state {
 	pthread_cond_t changed;
 	struct bp_blocks_batch *batches[N_BATCHES];
 	struct bp_blocks_batch *filling;
-	uint64_t given, done;    /* batches: number i is batches[i % N_BATCHES] */
+	uint64_t given, done; /* batches: number i is batches[i % N_BATCHES] */
 	struct bp_err *err;
 };
 
@@ -141,22 +143,42 @@ static bool is_one_of(const char *s, const char *const *list, size_t n)
 /* Flags of a kernel function by its name: entry points of arch/x86/entry of Linux 2.6 to 6.x. */
 static uint16_t flags_of_name(const char *name)
 {
-	static const char *const returns[] = {"__x86_return_thunk", "srso_return_thunk", "srso_alias_return_thunk",
-					      "its_return_thunk", "retbleed_return_thunk"};
-	static const char *const through[] = {"__x86_return_thunk", "__x86_indirect_", "srso_", "retbleed_",
-					      "its_return_thunk", "__pfx_", "__cfi_", "zen_untrain",
-					      "native_irq_return_iret"};
+	static const char *const returns[] = {"__x86_return_thunk", "srso_return_thunk",
+					      "srso_alias_return_thunk", "its_return_thunk",
+					      "retbleed_return_thunk"};
+	static const char *const through[] = {
+	    "__x86_return_thunk",    "__x86_indirect_", "srso_",  "retbleed_",
+	    "its_return_thunk",      "__pfx_",          "__cfi_", "zen_untrain",
+	    "native_irq_return_iret"};
 	static const char *const hooks[] = {"__fentry__", "mcount"};
-	static const char *const irqs[] = {"asm_exc_", "asm_sysvec_", "asm_common_interrupt", "asm_spurious_interrupt",
-					   "asm_int80", "irq_entries_start"};
-	static const char *const old_irqs[] = {
-	    "apic_timer_interrupt", "common_interrupt", "page_fault", "async_page_fault", "general_protection",
-	    "device_not_available", "invalid_op", "divide_error", "int3", "debug", "nmi", "irq_work_interrupt",
-	    "reschedule_interrupt", "call_function_interrupt", "call_function_single_interrupt", "double_fault",
-	    "hyperv_callback_vector", "spurious_interrupt", "error_interrupt", "x86_platform_ipi", "machine_check",
-	    "entry_INT80_compat"};
-	static const char *const syscalls[] = {"entry_SYSCALL_64", "system_call", "entry_SYSCALL_compat",
-					       "entry_SYSENTER_compat", "ia32_sysenter_target", "ia32_cstar_target"};
+	static const char *const irqs[] = {
+	    "asm_exc_",  "asm_sysvec_",      "asm_common_interrupt", "asm_spurious_interrupt",
+	    "asm_int80", "irq_entries_start"};
+	static const char *const old_irqs[] = {"apic_timer_interrupt",
+					       "common_interrupt",
+					       "page_fault",
+					       "async_page_fault",
+					       "general_protection",
+					       "device_not_available",
+					       "invalid_op",
+					       "divide_error",
+					       "int3",
+					       "debug",
+					       "nmi",
+					       "irq_work_interrupt",
+					       "reschedule_interrupt",
+					       "call_function_interrupt",
+					       "call_function_single_interrupt",
+					       "double_fault",
+					       "hyperv_callback_vector",
+					       "spurious_interrupt",
+					       "error_interrupt",
+					       "x86_platform_ipi",
+					       "machine_check",
+					       "entry_INT80_compat"};
+	static const char *const syscalls[] = {"entry_SYSCALL_64",     "system_call",
+					       "entry_SYSCALL_compat", "entry_SYSENTER_compat",
+					       "ia32_sysenter_target", "ia32_cstar_target"};
 	static const char *const switches[] = {"__switch_to_asm", "__switch_to"};
 
 	if (is_one_of(name, returns, BP_ARRAY_SIZE(returns)))
@@ -167,7 +189,8 @@ static uint16_t flags_of_name(const char *name)
 		return F_THROUGH;
 	if (is_one_of(name, syscalls, BP_ARRAY_SIZE(syscalls)))
 		return F_SYSCALL;
-	if (starts_with(name, irqs, BP_ARRAY_SIZE(irqs)) || is_one_of(name, old_irqs, BP_ARRAY_SIZE(old_irqs)))
+	if (starts_with(name, irqs, BP_ARRAY_SIZE(irqs)) ||
+	    is_one_of(name, old_irqs, BP_ARRAY_SIZE(old_irqs)))
 		return F_IRQ;
 	return is_one_of(name, switches, BP_ARRAY_SIZE(switches)) ? F_SWITCH : 0;
 }
@@ -241,7 +264,8 @@ static uint16_t flags_at(const struct bp_blocks_state *s, uint64_t addr, uint64_
 }
 
 /*
- * How the code of a block ends; only the kernel's is known, and only as it was linked. The kernel patches calls of
+ * How the code of a block ends; only the kernel's is known, and only as it was linked. The kernel patches
+ * calls of
  * __fentry__ into nothing, and calls and jumps of thunks into what the thunks do.
  */
 static void look_at_code(struct bp_blocks_state *s, struct block *b)
@@ -298,7 +322,8 @@ static struct block look_further(struct bp_blocks_state *s, const struct block *
 	return more;
 }
 
-static BP_MUST_CHECK struct bp_err *name_block(struct bp_blocks_state *s, uint64_t addr, bool user, struct block *b)
+static BP_MUST_CHECK struct bp_err *name_block(struct bp_blocks_state *s, uint64_t addr, bool user,
+					       struct block *b)
 {
 	const struct bp_import_names *n = s->im->names;
 	struct bp_builder *to = s->im->builder;
@@ -318,14 +343,15 @@ static BP_MUST_CHECK struct bp_err *name_block(struct bp_blocks_state *s, uint64
 	}
 	b->flags = F_UNNAMED;
 	if (!(addr & KERNEL_HALF))
-		return bp_builder_func(to, BP_SPACE_FIRMWARE, 0, 0, "firmware and boot code", "[firmware]", &b->func);
+		return bp_builder_func(to, BP_SPACE_FIRMWARE, 0, 0, "firmware and boot code", "[firmware]",
+				       &b->func);
 	/* A page at a time: a trace without names must not become a function for every block. */
-	return bp_builder_func(to, BP_SPACE_KERNEL, addr & ~4095ull, addr & ~4095ull, "", "[kernel, no symbol]",
-			       &b->func);
+	return bp_builder_func(to, BP_SPACE_KERNEL, addr & ~4095ull, addr & ~4095ull, "",
+			       "[kernel, no symbol]", &b->func);
 }
 
-static __attribute__((noinline)) BP_MUST_CHECK struct bp_err *new_block(struct bp_blocks_state *s, uint64_t key,
-									 struct block **ret)
+static __attribute__((noinline)) BP_MUST_CHECK struct bp_err *new_block(struct bp_blocks_state *s,
+									uint64_t key, struct block **ret)
 {
 	struct block b = {.addr = key, .flow = BP_X86_STRAIGHT, .next = key, .target = NO_ADDR};
 	uint64_t addr = key;
@@ -336,7 +362,8 @@ static __attribute__((noinline)) BP_MUST_CHECK struct bp_err *new_block(struct b
 		user = (key & (KERNEL_HALF | BP_BLOCKS_USER)) == BP_BLOCKS_USER;
 		addr = user ? key & ~BP_BLOCKS_USER : key;
 	} else if (!(key & KERNEL_HALF)) {
-		/* Low addresses are firmware's and boot code's until the kernel runs, and then those of processes. */
+		/* Low addresses are firmware's and boot code's until the kernel runs, and then those of
+		 * processes. */
 		user = s->kernel_seen;
 	} else if (!s->kernel_seen) {
 		s->kernel_seen = true;
@@ -366,8 +393,8 @@ static inline uint64_t insns_of(const struct bp_blocks_state *s, const struct cp
 static BP_MUST_CHECK struct bp_err *push(struct bp_blocks_state *s, uint32_t cpu, struct cpu *c,
 					 const struct block *b, enum frame_kind kind, uint64_t ret)
 {
-	static const enum bp_ev_kind kinds[] = {[FRAME_CALL] = BP_EV_CALL, [FRAME_JUMP] = BP_EV_JUMP,
-						[FRAME_IRQ] = BP_EV_IRQ};
+	static const enum bp_ev_kind kinds[] = {
+	    [FRAME_CALL] = BP_EV_CALL, [FRAME_JUMP] = BP_EV_JUMP, [FRAME_IRQ] = BP_EV_IRQ};
 
 	if (c->depth == c->cap) {
 		uint32_t cap = c->cap ? c->cap * 2 : 64;
@@ -394,7 +421,8 @@ static BP_MUST_CHECK struct bp_err *push(struct bp_blocks_state *s, uint32_t cpu
 	return bp_builder_enter(s->im->builder, cpu, kinds[kind], b->func, c->now, insns_of(s, c));
 }
 
-static BP_MUST_CHECK struct bp_err *pop_to(struct bp_blocks_state *s, uint32_t cpu, struct cpu *c, uint32_t depth)
+static BP_MUST_CHECK struct bp_err *pop_to(struct bp_blocks_state *s, uint32_t cpu, struct cpu *c,
+					   uint32_t depth)
 {
 	uint32_t n = c->depth - depth;
 
@@ -458,8 +486,7 @@ static BP_MUST_CHECK struct bp_err *enter_syscall(struct bp_blocks_state *s, uin
 	struct bp_err *err = pop_to(s, cpu, c, user ? 1 : 0);
 
 	if (!err)
-		err = bp_builder_syscall(s->im->builder, cpu, UINT32_MAX - 1, c->now,
-					 insns_of(s, c));
+		err = bp_builder_syscall(s->im->builder, cpu, UINT32_MAX - 1, c->now, insns_of(s, c));
 	return err ? err : push(s, cpu, c, b, FRAME_CALL, NO_ADDR);
 }
 
@@ -551,7 +578,8 @@ static BP_MUST_CHECK struct bp_err *follow(struct bp_blocks_state *s, uint32_t c
 	     n++)
 		from = look_further(s, &from);
 	switch (returning ? BP_X86_RET : from.flow) {
-	case BP_X86_CALL: case BP_X86_CALL_INDIRECT:
+	case BP_X86_CALL:
+	case BP_X86_CALL_INDIRECT:
 		if (b->flags & F_START || through || from.target == b->addr)
 			return push(s, cpu, c, b, FRAME_CALL, from.next);
 		/* The call was patched out (alternatives, paravirt), and the block went on behind it. */
@@ -592,9 +620,8 @@ static BP_MUST_CHECK struct bp_err *flat(struct bp_blocks_state *s, uint32_t cpu
 	return err ? err : push(s, cpu, c, b, b->flags & F_START ? FRAME_CALL : FRAME_JUMP, NO_ADDR);
 }
 
-static __attribute__((noinline)) BP_MUST_CHECK struct bp_err *other_function(struct bp_blocks_state *s,
-									      uint32_t cpu, struct cpu *c,
-									      const struct block *b)
+static __attribute__((noinline)) BP_MUST_CHECK struct bp_err *
+other_function(struct bp_blocks_state *s, uint32_t cpu, struct cpu *c, const struct block *b)
 {
 	struct bp_err *err;
 
@@ -616,7 +643,7 @@ static __attribute__((noinline)) BP_MUST_CHECK struct bp_err *other_function(str
 /* ---- records ---- */
 
 static __attribute__((noinline)) BP_MUST_CHECK struct bp_err *new_cpu(struct bp_blocks_state *s, uint32_t cpu,
-								       uint64_t time_ns, struct cpu **ret)
+								      uint64_t time_ns, struct cpu **ret)
 {
 	struct cpu *c = calloc(1, sizeof(*c));
 	char name[32];
@@ -636,7 +663,8 @@ static __attribute__((noinline)) BP_MUST_CHECK struct bp_err *new_cpu(struct bp_
 	return err ? err : bp_builder_switch(s->im->builder, cpu, task, c->now, 0);
 }
 
-static BP_MUST_CHECK struct bp_err *lost(struct bp_blocks_state *s, const struct bp_blocks_rec *r, struct cpu *c)
+static BP_MUST_CHECK struct bp_err *lost(struct bp_blocks_state *s, const struct bp_blocks_rec *r,
+					 struct cpu *c)
 {
 	if (!s->opt.count_clock)
 		c->now = r->time_ns;
@@ -694,7 +722,8 @@ odd_record(struct bp_blocks_state *s, const struct bp_blocks_rec *r, struct cpu 
 }
 
 /* Records of one CPU. */
-static BP_MUST_CHECK struct bp_err *take(struct bp_blocks_state *s, const struct bp_blocks_rec *recs, size_t n)
+static BP_MUST_CHECK struct bp_err *take(struct bp_blocks_state *s, const struct bp_blocks_rec *recs,
+					 size_t n)
 {
 	const bool count = s->opt.count_clock;
 	struct cpu *c;
@@ -742,7 +771,8 @@ static BP_MUST_CHECK struct bp_err *take(struct bp_blocks_state *s, const struct
 	return NULL;
 }
 
-static BP_MUST_CHECK struct bp_err *take_batch(struct bp_blocks_state *s, const struct bp_blocks_rec *recs, size_t n)
+static BP_MUST_CHECK struct bp_err *take_batch(struct bp_blocks_state *s, const struct bp_blocks_rec *recs,
+					       size_t n)
 {
 	uint32_t first = n ? recs[0].cpu : 0, at = 0;
 	size_t same = 1;
@@ -853,7 +883,8 @@ static void blocks_destroyp(struct bp_blocks **b)
 	bp_blocks_destroy(*b);
 }
 
-struct bp_err *bp_blocks_create(struct bp_import *im, const struct bp_blocks_options *opt, struct bp_blocks **ret)
+struct bp_err *bp_blocks_create(struct bp_import *im, const struct bp_blocks_options *opt,
+				struct bp_blocks **ret)
 {
 	struct bp_blocks_state *s = calloc(1, sizeof(*s));
 	bp_cleanup(blocks_destroyp) struct bp_blocks *b = NULL;
@@ -1041,7 +1072,8 @@ struct bp_err *bp_blocks_name(struct bp_blocks *b, const char *name, size_t len,
 	char *copy;
 
 	if (s->name_slots)
-		for (at = (uint32_t)h & (s->name_slots - 1); s->name_hash[at]; at = (at + 1) & (s->name_slots - 1)) {
+		for (at = (uint32_t)h & (s->name_slots - 1); s->name_hash[at];
+		     at = (at + 1) & (s->name_slots - 1)) {
 			const char *old = s->names[s->name_hash[at] - 1];
 
 			if (!strncmp(old, name, len) && !old[len]) {
@@ -1061,7 +1093,8 @@ struct bp_err *bp_blocks_name(struct bp_blocks *b, const char *name, size_t len,
 	if (s->n_names == s->cap_names)
 		err = grow_names(s);
 	if (!err) {
-		for (at = (uint32_t)h & (s->name_slots - 1); s->name_hash[at]; at = (at + 1) & (s->name_slots - 1))
+		for (at = (uint32_t)h & (s->name_slots - 1); s->name_hash[at];
+		     at = (at + 1) & (s->name_slots - 1))
 			;
 		s->name_hash[at] = s->n_names + 1;
 		s->names[s->n_names] = copy;
@@ -1086,6 +1119,6 @@ void bp_blocks_bad(struct bp_import_stats *st, uint64_t offset, const char *why)
 
 struct bp_err *bp_blocks_info(struct bp_import *im, const char *key, const char *value)
 {
-	return bp_builder_fact(im->builder, &(struct bp_fact){.kind = BP_FACT_INFO, .vcpu = UINT16_MAX, .s1 = key,
-							      .s2 = value});
+	return bp_builder_fact(
+	    im->builder, &(struct bp_fact){.kind = BP_FACT_INFO, .vcpu = UINT16_MAX, .s1 = key, .s2 = value});
 }

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * From executed blocks to calls: what the readers of QEMU's execution traces have in common. They give (CPU, block
- * address, time) in the order of the trace; functions, entries, returns, interrupts and system calls come out
- * at the builder.
+ * From executed blocks to calls: what the readers of QEMU's execution traces have in common. They give (CPU,
+ * block address, time) in the order of the trace; functions, entries, returns, interrupts and system calls
+ * come out at the builder.
  *
- * Threads: the caller parses; from the second batch on a thread of this module's own does the rest, and is the only
- * one that uses the builder and the names until bp_blocks_finish().
+ * Threads: the caller parses; from the second batch on a thread of this module's own does the rest, and is
+ * the only one that uses the builder and the names until bp_blocks_finish().
  */
 #ifndef BP_COLLECTORS_QEMU_BLOCKS_H
 #define BP_COLLECTORS_QEMU_BLOCKS_H
@@ -19,25 +19,27 @@
 #define BP_BLOCKS_USER ((uint64_t)1 << 55)
 
 enum bp_blocks_kind {
-	BP_BLOCKS_RUN,       /* a block was executed */
-	BP_BLOCKS_AGAIN,     /* a block was executed once more from its middle on, after QEMU went back: not counted */
-	BP_BLOCKS_LOST,      /* `addr` records are missing here, 0: an unknown number */
-	BP_BLOCKS_NAMED,     /* as RUN, but the trace names the function: `addr` is an index, see bp_blocks_name() */
-	BP_BLOCKS_NAMED_IN,  /* the same, not at its start */
+	BP_BLOCKS_RUN,   /* a block was executed */
+	BP_BLOCKS_AGAIN, /* a block was executed once more from its middle on, after QEMU went back: not
+			    counted */
+	BP_BLOCKS_LOST,  /* `addr` records are missing here, 0: an unknown number */
+	BP_BLOCKS_NAMED, /* as RUN, but the trace names the function: `addr` is an index, see bp_blocks_name()
+			  */
+	BP_BLOCKS_NAMED_IN, /* the same, not at its start */
 };
 
 struct bp_blocks_rec {
 	uint64_t addr;
-	uint64_t time_ns;    /* since the start of the trace; not used with count_clock */
-	uint32_t cpu;        /* below BP_BUILDER_CPUS */
-	uint32_t kind;       /* enum bp_blocks_kind */
+	uint64_t time_ns; /* since the start of the trace; not used with count_clock */
+	uint32_t cpu;     /* below BP_BUILDER_CPUS */
+	uint32_t kind;    /* enum bp_blocks_kind */
 };
 
 struct bp_blocks_options {
-	bool count_clock;    /* no times in the trace: a block is the unit of both clocks */
-	bool complete;       /* every block is in the trace, so that calls can be told from returns */
-	bool has_mode;       /* BP_BLOCKS_USER is set on all that ran at user privilege */
-	bool user_first;     /* low addresses are those of processes from the start */
+	bool count_clock;      /* no times in the trace: a block is the unit of both clocks */
+	bool complete;         /* every block is in the trace, so that calls can be told from returns */
+	bool has_mode;         /* BP_BLOCKS_USER is set on all that ran at user privilege */
+	bool user_first;       /* low addresses are those of processes from the start */
 	const char *no_stacks; /* why there are no call stacks, when not complete */
 };
 
@@ -57,13 +59,14 @@ struct bp_blocks {
  * bp_blocks_create() - begin; options are copied
  * @im: borrowed until finish; stats->records and the like of it are for the reader of the format
  */
-struct bp_err *bp_blocks_create(struct bp_import *im, const struct bp_blocks_options *opt, struct bp_blocks **ret)
-	BP_MUST_CHECK;
+struct bp_err *bp_blocks_create(struct bp_import *im, const struct bp_blocks_options *opt,
+				struct bp_blocks **ret) BP_MUST_CHECK;
 
 /** bp_blocks_destroy() - waits for the thread; NULL is fine */
 void bp_blocks_destroy(struct bp_blocks *b);
 
-/** bp_blocks_hand_over() - make room in recs; keeps the newest BP_BLOCKS_KEEP records; errors of the builder */
+/** bp_blocks_hand_over() - make room in recs; keeps the newest BP_BLOCKS_KEEP records; errors of the builder
+ */
 struct bp_err *bp_blocks_hand_over(struct bp_blocks *b) BP_MUST_CHECK;
 
 /** bp_blocks_finish() - all that was given is at the builder; fills the statistics */

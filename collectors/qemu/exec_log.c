@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * Text of `-d exec`. One line for each block that is entered through QEMU's main loop, or, with nochain, for each
- * block at all. What was printed by which version:
+ * Text of `-d exec`. One line for each block that is entered through QEMU's main loop, or, with nochain, for
+ * each block at all. What was printed by which version:
  *
  *   Trace HOST [PC] SYMBOL                                     up to 2.8
  *   Trace HOST [CPU: PC] SYMBOL                                2.9 to 2.11
@@ -9,8 +9,8 @@
  *   Trace CPU: HOST [CSBASE/PC/FLAGS/CFLAGS] SYMBOL            from 6.2
  *   2025-01-31T12:34:56.123456Z Trace CPU: ...                 from 10.2, with -msg timestamp=on
  *
- * PC is a linear address. FLAGS of an x86 guest has the privilege level in its two lowest bits, CFLAGS has 0x200
- * with nochain.
+ * PC is a linear address. FLAGS of an x86 guest has the privilege level in its two lowest bits, CFLAGS has
+ * 0x200 with nochain.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -28,7 +28,8 @@ struct line {
 	uint64_t pc, flags, cflags, time_ns;
 	uint64_t cpu;
 	bool has_flags, has_cflags, has_time;
-	size_t cpu_at, cpu_len, pc_at, pc_len, flags_last, end; /* offsets in the line; end: behind the bracket */
+	size_t cpu_at, cpu_len, pc_at, pc_len, flags_last,
+	    end; /* offsets in the line; end: behind the bracket */
 };
 
 /*
@@ -47,8 +48,8 @@ struct exec_log {
 	struct layout layout;
 	uint64_t first_ns;
 	bool timed, has_mode, again;
-	uint64_t high_text;      /* the first eight digits of the newest address ... */
-	uint64_t high;           /* ... and their value */
+	uint64_t high_text; /* the first eight digits of the newest address ... */
+	uint64_t high;      /* ... and their value */
 };
 
 /* Takes a line apart; false: not one of ours. */
@@ -123,8 +124,9 @@ static void learn(struct layout *y, const char *start, const struct line *l)
 	memcpy(text, start, l->end);
 	for (size_t i = 0; i < l->end; i++) {
 		/* Digits belong to numbers, but for those of words and of 0x. */
-		number = bp_scan_digit(text[i]) >= 0 && (number || (i >= 6 && text[i] >= '0' && text[i] <= '9') ||
-							 text[i - 1] == '[' || text[i - 1] == '/' || text[i - 1] == 'x');
+		number = bp_scan_digit(text[i]) >= 0 &&
+			 (number || (i >= 6 && text[i] >= '0' && text[i] <= '9') || text[i - 1] == '[' ||
+			  text[i - 1] == '/' || text[i - 1] == 'x');
 		mask[i] = number && !(i + 1 < l->end && text[i + 1] == 'x') ? 0 : 0xff;
 	}
 	memcpy(y->text, text, sizeof(text));
@@ -182,9 +184,8 @@ static BP_MUST_CHECK struct bp_err *other_line(struct exec_log *x, const char *s
 	return NULL;
 }
 
-static __attribute__((noinline)) BP_MUST_CHECK struct bp_err *slow_line(struct exec_log *x, const char *start,
-									 const char *end, uint64_t offset,
-									 bool whole)
+static __attribute__((noinline)) BP_MUST_CHECK struct bp_err *
+slow_line(struct exec_log *x, const char *start, const char *end, uint64_t offset, bool whole)
 {
 	struct line l;
 
@@ -193,7 +194,8 @@ static __attribute__((noinline)) BP_MUST_CHECK struct bp_err *slow_line(struct e
 	if (!parse(start, end, &l))
 		return other_line(x, start, end, offset, whole);
 	if (l.cpu >= BP_BUILDER_CPUS || (x->timed && !l.has_time)) {
-		bp_blocks_bad(x->im->stats, offset, l.cpu >= BP_BUILDER_CPUS ? "CPU number out of range" : "no time stamp");
+		bp_blocks_bad(x->im->stats, offset,
+			      l.cpu >= BP_BUILDER_CPUS ? "CPU number out of range" : "no time stamp");
 		return NULL;
 	}
 	learn(&x->layout, start, &l);
@@ -203,7 +205,8 @@ static __attribute__((noinline)) BP_MUST_CHECK struct bp_err *slow_line(struct e
 	if (l.has_time && !x->first_ns)
 		x->first_ns = l.time_ns;
 	l.time_ns = l.time_ns > x->first_ns ? l.time_ns - x->first_ns : 0;
-	return bp_blocks_add(x->blocks, l.pc, l.time_ns, (uint32_t)l.cpu, x->again ? BP_BLOCKS_AGAIN : BP_BLOCKS_RUN);
+	return bp_blocks_add(x->blocks, l.pc, l.time_ns, (uint32_t)l.cpu,
+			     x->again ? BP_BLOCKS_AGAIN : BP_BLOCKS_RUN);
 }
 
 /* Lines as long as they look like the one before; where that ends. */
@@ -243,7 +246,8 @@ static BP_MUST_CHECK struct bp_err *fast_lines(struct exec_log *x, const char **
 		} else {
 			uint64_t v = 0;
 
-			if (bp_scan_dec(p + y.cpu_at, end, &v) != p + y.cpu_at + y.cpu_len || v >= BP_BUILDER_CPUS)
+			if (bp_scan_dec(p + y.cpu_at, end, &v) != p + y.cpu_at + y.cpu_len ||
+			    v >= BP_BUILDER_CPUS)
 				break;
 			cpu = (uint32_t)v;
 		}
@@ -401,8 +405,8 @@ static int probe(const uint8_t *head, size_t len)
 }
 
 const struct bp_importer bp_import_qemu_exec = {
-	.name = "qemu-exec",
-	.summary = "text of QEMU's -d exec (complete with -d exec,nochain)",
-	.probe = probe,
-	.run = run,
+    .name = "qemu-exec",
+    .summary = "text of QEMU's -d exec (complete with -d exec,nochain)",
+    .probe = probe,
+    .run = run,
 };

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 #define _GNU_SOURCE /* asprintf() */
 /*
- * A header of three words (all ones, magic, version), then items without padding. Version 4: a word with the type,
- * 0: number, length and text of an event's name; 1: a record. Versions 2 and 3: records only. A record: number of the
- * event, time in ns, its length from the number on, the process, and a word for each argument (strings: length and
- * bytes).
+ * A header of three words (all ones, magic, version), then items without padding. Version 4: a word with the
+ * type, 0: number, length and text of an event's name; 1: a record. Versions 2 and 3: records only. A record:
+ * number of the event, time in ns, its length from the number on, the process, and a word for each argument
+ * (strings: length and bytes).
  */
 #include "collectors/qemu/simpletrace.h"
 
@@ -29,9 +29,9 @@
 #define RING_BYTES 262144
 
 #define NAME_BYTES 512
-#define RECORD_BYTES (1u << 20)   /* a string argument has at most 512 bytes */
+#define RECORD_BYTES (1u << 20) /* a string argument has at most 512 bytes */
 #define MAX_IDS (1u << 16)
-#define CARRY_BYTES 4096          /* more than any item of which the contents matter */
+#define CARRY_BYTES 4096 /* more than any item of which the contents matter */
 #define EVENTS_FILE_BYTES (8u << 20)
 
 struct simpletrace {
@@ -39,13 +39,13 @@ struct simpletrace {
 	struct bp_blocks *blocks;
 	uint64_t version;
 	bool swap;
-	uint64_t exec_id, nocache_id;   /* UINT64_MAX: not known */
-	uint8_t known[MAX_IDS / 8];     /* numbers that have a name */
+	uint64_t exec_id, nocache_id; /* UINT64_MAX: not known */
+	uint8_t known[MAX_IDS / 8];   /* numbers that have a name */
 	uint64_t first_ns, last_ns;
 	bool have_first, lost_sync;
-	uint64_t dropped;               /* not passed on yet */
-	int64_t until_dropped;          /* bytes of records in front of the gap */
-	uint64_t skip;                  /* rest of a record that does not matter */
+	uint64_t dropped;      /* not passed on yet */
+	int64_t until_dropped; /* bytes of records in front of the gap */
+	uint64_t skip;         /* rest of a record that does not matter */
 	uint8_t carry[2 * CARRY_BYTES];
 	size_t carried;
 };
@@ -74,8 +74,8 @@ static bool is_known(const struct simpletrace *x, uint64_t id)
 static bool is_name(const char *s, size_t n)
 {
 	for (size_t i = 0; i < n; i++)
-		if (!((s[i] >= 'a' && s[i] <= 'z') || (s[i] >= 'A' && s[i] <= 'Z') || (s[i] >= '0' && s[i] <= '9') ||
-		      s[i] == '_'))
+		if (!((s[i] >= 'a' && s[i] <= 'z') || (s[i] >= 'A' && s[i] <= 'Z') ||
+		      (s[i] >= '0' && s[i] <= '9') || s[i] == '_'))
 			return false;
 	return n > 0;
 }
@@ -99,7 +99,8 @@ static BP_MUST_CHECK struct bp_err *pass_dropped(struct simpletrace *x)
 	return bp_blocks_add(x->blocks, n, x->last_ns, 0, BP_BLOCKS_LOST);
 }
 
-/* Bytes of the item at @p that are needed, 0: not a plausible item. At least 8 + RECORD_HEADER bytes are there. */
+/* Bytes of the item at @p that are needed, 0: not a plausible item. At least 8 + RECORD_HEADER bytes are
+ * there. */
 static size_t plausible(const struct simpletrace *x, const uint8_t *p)
 {
 	size_t type_bytes = x->version == 4 ? 8 : 0;
@@ -184,7 +185,8 @@ other_item(struct simpletrace *x, const uint8_t *p, size_t n, uint64_t offset, s
 			x->first_ns = x->last_ns;
 		}
 		x->last_ns = x->last_ns > x->first_ns ? x->last_ns - x->first_ns : 0;
-		return bp_blocks_add(x->blocks, word(p + RECORD_HEADER + 8, x->swap), x->last_ns, 0, BP_BLOCKS_RUN);
+		return bp_blocks_add(x->blocks, word(p + RECORD_HEADER + 8, x->swap), x->last_ns, 0,
+				     BP_BLOCKS_RUN);
 	}
 	/* Some other event: only its length matters. */
 	*used = type_bytes + len;
@@ -210,7 +212,8 @@ exec_items(struct simpletrace *x, const uint8_t **pos, const uint8_t *end, bool 
 		const uint8_t *r = p + type_bytes;
 		uint64_t time_ns = word(r + 8, swap);
 
-		if ((type_bytes && word(p, swap) != 1) || word(r, swap) != exec_id || half(r + 16, swap) != EXEC_BYTES)
+		if ((type_bytes && word(p, swap) != 1) || word(r, swap) != exec_id ||
+		    half(r + 16, swap) != EXEC_BYTES)
 			break;
 		last_ns = time_ns > first_ns ? time_ns - first_ns : 0;
 		*out++ = (struct bp_blocks_rec){word(r + RECORD_HEADER + 8, swap), last_ns, 0, BP_BLOCKS_RUN};
@@ -250,9 +253,11 @@ static BP_MUST_CHECK struct bp_err *items(struct simpletrace *x, const uint8_t *
 		}
 		if (stop == n && x->have_first && !x->dropped && !x->lost_sync) {
 			if (x->version == 4)
-				err = x->swap ? exec_items(x, &p, end, true, 8) : exec_items(x, &p, end, false, 8);
+				err = x->swap ? exec_items(x, &p, end, true, 8)
+					      : exec_items(x, &p, end, false, 8);
 			else
-				err = x->swap ? exec_items(x, &p, end, true, 0) : exec_items(x, &p, end, false, 0);
+				err = x->swap ? exec_items(x, &p, end, true, 0)
+					      : exec_items(x, &p, end, false, 0);
 			if (err || p == end)
 				break;
 		}
@@ -266,7 +271,8 @@ static BP_MUST_CHECK struct bp_err *items(struct simpletrace *x, const uint8_t *
 }
 
 /* A piece of the file; an item may have begun in the one before. */
-static BP_MUST_CHECK struct bp_err *piece(struct simpletrace *x, const uint8_t *data, size_t len, uint64_t offset)
+static BP_MUST_CHECK struct bp_err *piece(struct simpletrace *x, const uint8_t *data, size_t len,
+					  uint64_t offset)
 {
 	struct bp_err *err;
 	size_t used = 0, at = 0;
@@ -337,7 +343,8 @@ static BP_MUST_CHECK struct bp_err *read_events(struct simpletrace *x, const cha
 	fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
 	if (fd < 0)
 		return bp_err_new(BP_EUNSUPPORTED,
-				  "%s: version %" PRIu64 " has numbers for names: the trace-events-all file of that "
+				  "%s: version %" PRIu64
+				  " has numbers for names: the trace-events-all file of that "
 				  "QEMU is needed as %s",
 				  trace, x->version, path);
 	while (len < EVENTS_FILE_BYTES) {
@@ -373,7 +380,8 @@ struct bp_err *bp_simpletrace_run(struct bp_import *im, const char *events_path)
 {
 	bp_autofree struct simpletrace *x = calloc(1, sizeof(*x));
 	bp_cleanup(blocks_destroyp) struct bp_blocks *blocks = NULL;
-	const struct bp_blocks_options opt = {.no_stacks = "none: exec_tb lacks blocks that are returned or jumped to"};
+	const struct bp_blocks_options opt = {
+	    .no_stacks = "none: exec_tb lacks blocks that are returned or jumped to"};
 	uint8_t header[HEADER_BYTES];
 	const uint8_t *head;
 	struct bp_err *err, *err2;
@@ -382,14 +390,16 @@ struct bp_err *bp_simpletrace_run(struct bp_import *im, const char *events_path)
 	if (!x)
 		return bp_err_nomem();
 	im->stats->first_bad_offset = UINT64_MAX;
-	*x = (struct simpletrace){.im = im, .exec_id = UINT64_MAX, .nocache_id = UINT64_MAX, .until_dropped = INT64_MAX};
+	*x = (struct simpletrace){
+	    .im = im, .exec_id = UINT64_MAX, .nocache_id = UINT64_MAX, .until_dropped = INT64_MAX};
 	err = bp_source_peek(im->source, HEADER_BYTES, &head, &len);
 	if (err)
 		return err;
 	if (!check_header(head, len, &x->swap, &x->version))
 		return bp_err_data(bp_source_path(im->source), 0, "not a trace of QEMU's simple backend");
 	if (x->version < 2 || x->version > 4)
-		return bp_err_new(BP_EUNSUPPORTED, "%s: simpletrace version %" PRIu64 "; 2, 3 and 4 can be read",
+		return bp_err_new(BP_EUNSUPPORTED,
+				  "%s: simpletrace version %" PRIu64 "; 2, 3 and 4 can be read",
 				  bp_source_path(im->source), x->version);
 	if (x->version < 4) {
 		err = read_events(x, events_path);
@@ -439,8 +449,8 @@ static int probe(const uint8_t *head, size_t len)
 }
 
 const struct bp_importer bp_import_simpletrace = {
-	.name = "simpletrace",
-	.summary = "binary trace of QEMU's simple backend (-trace exec_tb)",
-	.probe = probe,
-	.run = run,
+    .name = "simpletrace",
+    .summary = "binary trace of QEMU's simple backend (-trace exec_tb)",
+    .probe = probe,
+    .run = run,
 };

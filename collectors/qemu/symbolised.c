@@ -20,7 +20,7 @@
 struct line {
 	uint64_t time_ns, addr, offset;
 	const char *name;
-	size_t name_len;        /* 0: an address */
+	size_t name_len; /* 0: an address */
 };
 
 static bool parse(const char *p, const char *end, struct line *l)
@@ -51,7 +51,8 @@ static bool parse(const char *p, const char *end, struct line *l)
 		if (!p)
 			return false;
 	}
-	return l->name_len && l->name_len <= NAME_MAX_BYTES && bp_scan_is(p, end, " in section ") && end - p > 12;
+	return l->name_len && l->name_len <= NAME_MAX_BYTES && bp_scan_is(p, end, " in section ") &&
+	       end - p > 12;
 }
 
 static BP_MUST_CHECK struct bp_err *take_line(struct bp_import *im, struct bp_blocks *b, const char *start,
@@ -78,7 +79,8 @@ static BP_MUST_CHECK struct bp_err *take_line(struct bp_import *im, struct bp_bl
 	if (!l.name_len)
 		return bp_blocks_add(b, l.addr, l.time_ns, 0, BP_BLOCKS_RUN);
 	err = bp_blocks_name(b, l.name, l.name_len, &index);
-	return err ? err : bp_blocks_add(b, index, l.time_ns, 0, l.offset ? BP_BLOCKS_NAMED_IN : BP_BLOCKS_NAMED);
+	return err ? err
+		   : bp_blocks_add(b, index, l.time_ns, 0, l.offset ? BP_BLOCKS_NAMED_IN : BP_BLOCKS_NAMED);
 }
 
 static void blocks_destroyp(struct bp_blocks **b)
@@ -89,7 +91,8 @@ static void blocks_destroyp(struct bp_blocks **b)
 static BP_MUST_CHECK struct bp_err *run(struct bp_import *im)
 {
 	bp_cleanup(blocks_destroyp) struct bp_blocks *blocks = NULL;
-	const struct bp_blocks_options opt = {.no_stacks = "none: the trace has names only", .user_first = true};
+	const struct bp_blocks_options opt = {.no_stacks = "none: the trace has names only",
+					      .user_first = true};
 	struct bp_err *err, *err2;
 
 	im->stats->first_bad_offset = UINT64_MAX;
@@ -144,8 +147,8 @@ static int probe(const uint8_t *head, size_t len)
 }
 
 const struct bp_importer bp_import_symbolised = {
-	.name = "symbolised",
-	.summary = "times and symbols (TIME SYMBOL + N in section .text)",
-	.probe = probe,
-	.run = run,
+    .name = "symbolised",
+    .summary = "times and symbols (TIME SYMBOL + N in section .text)",
+    .probe = probe,
+    .run = run,
 };

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Scanning of QEMU's text logs: numbers without the C library, eight digits at a time. Internal to collectors/qemu/. */
+/* Scanning of QEMU's text logs: numbers without the C library, eight digits at a time. Internal to
+ * collectors/qemu/. */
 #ifndef BP_COLLECTORS_QEMU_TEXTSCAN_H
 #define BP_COLLECTORS_QEMU_TEXTSCAN_H
 
@@ -120,10 +121,12 @@ static inline const char *bp_scan_iso(const char *p, const char *end, uint64_t *
 	y = v[0] * 100 + v[1] - (v[2] <= 2);
 	era = y / 400;
 	doy = (153 * (v[2] + (v[2] > 2 ? -3 : 9)) + 2) / 5 + v[3] - 1;
-	days = era * 146097 + (y - era * 400) * 365 + (y - era * 400) / 4 - (y - era * 400) / 100 + doy - 719468;
+	days =
+	    era * 146097 + (y - era * 400) * 365 + (y - era * 400) / 4 - (y - era * 400) / 100 + doy - 719468;
 	if (days < 0)
 		return NULL;
-	*ret = ((uint64_t)days * 86400 + (uint64_t)(v[4] * 3600 + v[5] * 60 + v[6])) * 1000000000ull + usec * 1000;
+	*ret = ((uint64_t)days * 86400 + (uint64_t)(v[4] * 3600 + v[5] * 60 + v[6])) * 1000000000ull +
+	       usec * 1000;
 	return p + 28;
 }
 

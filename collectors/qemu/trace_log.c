@@ -22,7 +22,7 @@
 struct line {
 	uint64_t pc, tid, sec_ns, usec;
 	bool timed, has_tid;
-	bool exec;              /* exec_tb; else some other event */
+	bool exec; /* exec_tb; else some other event */
 	size_t tid_len, usec_at, pc_at;
 };
 
@@ -87,7 +87,8 @@ static bool parse(const char *start, const char *end, struct line *l)
 		/* NAME, or NAME and its arguments. */
 		for (q = p; q < end && is_name(*q); q++)
 			;
-		return q > p && !(*p >= '0' && *p <= '9') && (q == end || *q == ' ') && memchr(p, '_', (size_t)(q - p));
+		return q > p && !(*p >= '0' && *p <= '9') && (q == end || *q == ' ') &&
+		       memchr(p, '_', (size_t)(q - p));
 	}
 	p = bp_scan_0x(p + 11, end, &v);
 	if (!p || !bp_scan_is(p, end, " pc="))
@@ -142,9 +143,8 @@ static uint32_t cpu_of(struct trace_log *x, uint64_t tid)
 	return x->n_tids++;
 }
 
-static __attribute__((noinline)) BP_MUST_CHECK struct bp_err *slow_line(struct trace_log *x, const char *start,
-									 const char *end, uint64_t offset,
-									 bool whole)
+static __attribute__((noinline)) BP_MUST_CHECK struct bp_err *
+slow_line(struct trace_log *x, const char *start, const char *end, uint64_t offset, bool whole)
 {
 	struct bp_import_stats *st = x->im->stats;
 	uint64_t ns;
@@ -211,7 +211,8 @@ static BP_MUST_CHECK struct bp_err *fast_lines(struct trace_log *x, const char *
 			diff |= (bp_scan_load8(p) & x->tid_mask) ^ x->tid_text;
 		if (diff)
 			break;
-		if (q[16] == '\n' && bp_scan_hex8(bp_scan_load8(q), &high) && bp_scan_hex8(bp_scan_load8(q + 8), &low)) {
+		if (q[16] == '\n' && bp_scan_hex8(bp_scan_load8(q), &high) &&
+		    bp_scan_hex8(bp_scan_load8(q + 8), &low)) {
 			addr = (uint64_t)high << 32 | low;
 			q += 16;
 		} else {
@@ -309,7 +310,8 @@ static BP_MUST_CHECK struct bp_err *run(struct bp_import *im)
 {
 	bp_cleanup(blocks_destroyp) struct bp_blocks *blocks = NULL;
 	bp_autofree struct trace_log *x = calloc(1, sizeof(*x));
-	struct bp_blocks_options opt = {.no_stacks = "none: exec_tb lacks blocks that are returned or jumped to"};
+	struct bp_blocks_options opt = {.no_stacks =
+					    "none: exec_tb lacks blocks that are returned or jumped to"};
 	const uint8_t *head;
 	struct bp_err *err, *err2;
 	size_t len;
@@ -357,8 +359,8 @@ static int probe(const uint8_t *head, size_t len)
 }
 
 const struct bp_importer bp_import_qemu_trace_log = {
-	.name = "qemu-trace-log",
-	.summary = "text of QEMU's -trace exec_tb (log backend)",
-	.probe = probe,
-	.run = run,
+    .name = "qemu-trace-log",
+    .summary = "text of QEMU's -trace exec_tb (log backend)",
+    .probe = probe,
+    .run = run,
 };

@@ -5,10 +5,11 @@
 #include <string.h>
 
 /*
- * What follows an opcode: M a ModRM byte, 1 2 4 so many bytes, 3 three bytes (enter), z 4 bytes, or 2 with prefix
- * 66; v z, or 8 with REX.W; a an address of 8 bytes, or 4 with prefix 67; t, u as test in group 3 (1 or z bytes for
- * /0 and /1); b ModRM and 1 byte, Z ModRM and z; '-' nothing, '!' not an instruction.
+ * What follows an opcode: M a ModRM byte, 1 2 4 so many bytes, 3 three bytes (enter), z 4 bytes, or 2 with
+ * prefix 66; v z, or 8 with REX.W; a an address of 8 bytes, or 4 with prefix 67; t, u as test in group 3 (1
+ * or z bytes for /0 and /1); b ModRM and 1 byte, Z ModRM and z; '-' nothing, '!' not an instruction.
  */
+/* clang-format off */
 static const char one_byte[256 + 1] = "MMMM1z!!" "MMMM1z!!" "MMMM1z!!" "MMMM1z!!" /* 00 */
 				      "MMMM1z!!" "MMMM1z!!" "MMMM1z!!" "MMMM1z!!" /* 20 */
 				      "!!!!!!!!" "!!!!!!!!" "--------" "--------" /* 40: REX */
@@ -26,10 +27,11 @@ static const char two_byte[256 + 1] = "MMMM!---" "--!-!M-b" "MMMMMMMM" "MMMMMMMM
 				      "---MbM!!" "---MbMMM" "MMMMMMMM" "MMbMMMMM" /* a0 */
 				      "MMbMbbbM" "--------" "MMMMMMMM" "MMMMMMMM" /* c0 */
 				      "MMMMMMMM" "MMMMMMMM" "MMMMMMMM" "MMMMMMMM"; /* e0 */
+/* clang-format on */
 
 struct insn {
-	size_t op;        /* offset of the opcode byte behind 0f or VEX, too */
-	unsigned map;     /* 1: one byte; 2: 0f; 3: 0f 38, 0f 3a, VEX and EVEX */
+	size_t op;    /* offset of the opcode byte behind 0f or VEX, too */
+	unsigned map; /* 1: one byte; 2: 0f; 3: 0f 38, 0f 3a, VEX and EVEX */
 	bool opsize, rex_w;
 	size_t len;
 };
@@ -72,8 +74,8 @@ static size_t decode(const uint8_t *p, size_t n, struct insn *in)
 			in->opsize = true;
 		else if (p[i] == 0x67)
 			addrsize = true;
-		else if (p[i] != 0xf0 && p[i] != 0xf2 && p[i] != 0xf3 && p[i] != 0x2e && p[i] != 0x36 && p[i] != 0x3e &&
-			 p[i] != 0x26 && p[i] != 0x64 && p[i] != 0x65)
+		else if (p[i] != 0xf0 && p[i] != 0xf2 && p[i] != 0xf3 && p[i] != 0x2e && p[i] != 0x36 &&
+			 p[i] != 0x3e && p[i] != 0x26 && p[i] != 0x64 && p[i] != 0x65)
 			break;
 	}
 	if (i < n && (p[i] & 0xf0) == 0x40)
@@ -107,7 +109,10 @@ static size_t decode(const uint8_t *p, size_t n, struct insn *in)
 	switch (kind) {
 	case '!':
 		return 0;
-	case '1': case '2': case '3': case '4':
+	case '1':
+	case '2':
+	case '3':
+	case '4':
 		tail = (size_t)(kind - '0');
 		break;
 	case 'z':
@@ -119,7 +124,11 @@ static size_t decode(const uint8_t *p, size_t n, struct insn *in)
 	case 'a':
 		tail = addrsize ? 4 : 8;
 		break;
-	case 'M': case 'b': case 'Z': case 't': case 'u':
+	case 'M':
+	case 'b':
+	case 'Z':
+	case 't':
+	case 'u':
 		m = modrm_len(p + i, n - i);
 		if (!m)
 			return 0;
@@ -161,19 +170,29 @@ static enum bp_x86_flow flow_of(const uint8_t *p, const struct insn *in)
 	switch (op) {
 	case 0xe8:
 		return BP_X86_CALL;
-	case 0xe9: case 0xeb:
+	case 0xe9:
+	case 0xeb:
 		return BP_X86_JUMP;
-	case 0xe0: case 0xe1: case 0xe2: case 0xe3:
+	case 0xe0:
+	case 0xe1:
+	case 0xe2:
+	case 0xe3:
 		return BP_X86_BRANCH;
-	case 0xc2: case 0xc3: case 0xca: case 0xcb:
+	case 0xc2:
+	case 0xc3:
+	case 0xca:
+	case 0xcb:
 		return BP_X86_RET;
 	case 0xcf:
 		return BP_X86_IRET;
-	case 0xcc: case 0xcd: case 0xf1:
+	case 0xcc:
+	case 0xcd:
+	case 0xf1:
 		return BP_X86_TRAP;
 	case 0xff:
-		return reg == 2 || reg == 3 ? BP_X86_CALL_INDIRECT : reg == 4 || reg == 5 ? BP_X86_JUMP_INDIRECT :
-											     BP_X86_STRAIGHT;
+		return reg == 2 || reg == 3   ? BP_X86_CALL_INDIRECT
+		       : reg == 4 || reg == 5 ? BP_X86_JUMP_INDIRECT
+					      : BP_X86_STRAIGHT;
 	default:
 		return (op & 0xf0) == 0x70 ? BP_X86_BRANCH : BP_X86_STRAIGHT;
 	}
@@ -200,7 +219,8 @@ void bp_x86_end(const uint8_t *p, size_t n, uint64_t addr, struct bp_x86_end *re
 			continue;
 		ret->flow = flow;
 		if (flow == BP_X86_BRANCH || flow == BP_X86_JUMP || flow == BP_X86_CALL) {
-			/* The displacement is the last thing; branches of 2 bytes and loops have 1 byte of it. */
+			/* The displacement is the last thing; branches of 2 bytes and loops have 1 byte of
+			 * it. */
 			uint8_t op = p[at - in.len + in.op];
 			int32_t rel;
 

@@ -23,10 +23,17 @@
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 /* Functions of 64 bytes, some with names that matter, and some code in them. */
-static inline bool fuzz_find(void *self, uint64_t addr, const char **name, const char **module, uint64_t *start)
+static inline bool fuzz_find(void *self, uint64_t addr, const char **name, const char **module,
+			     uint64_t *start)
 {
-	static const char *const names[] = {"a", "b", "entry_SYSCALL_64", "asm_exc_page_fault", "__switch_to_asm",
-					    "__x86_return_thunk", "__x86_indirect_thunk_rax", "__fentry__"};
+	static const char *const names[] = {"a",
+					    "b",
+					    "entry_SYSCALL_64",
+					    "asm_exc_page_fault",
+					    "__switch_to_asm",
+					    "__x86_return_thunk",
+					    "__x86_indirect_thunk_rax",
+					    "__fentry__"};
 
 	(void)self;
 	if (addr < UINT64_MAX / 2)
@@ -39,8 +46,8 @@ static inline bool fuzz_find(void *self, uint64_t addr, const char **name, const
 
 static inline bool fuzz_code(void *self, uint64_t addr, void *dst, size_t len)
 {
-	static const uint8_t bytes[] = {0xe8, 0x3b, 0, 0, 0, 0xc3, 0x74, 0x10, 0x90, 0xff, 0xd0, 0x48, 0xcf, 0xff, 0xe0,
-					0xe9, 0x80, 0, 0, 0, 0x0f, 0x05};
+	static const uint8_t bytes[] = {0xe8, 0x3b, 0,    0,    0,    0xc3, 0x74, 0x10, 0x90, 0xff, 0xd0,
+					0x48, 0xcf, 0xff, 0xe0, 0xe9, 0x80, 0,    0,    0,    0x0f, 0x05};
 
 	(void)self;
 	if (addr < UINT64_MAX / 2 || len > 64)
@@ -50,7 +57,8 @@ static inline bool fuzz_code(void *self, uint64_t addr, void *dst, size_t len)
 	return true;
 }
 
-static inline int fuzz_import(const struct bp_importer *with, const char *name, const uint8_t *data, size_t size)
+static inline int fuzz_import(const struct bp_importer *with, const char *name, const uint8_t *data,
+			      size_t size)
 {
 	const struct bp_import_names names = {.find = fuzz_find, .code = fuzz_code};
 	struct bp_import_stats stats = {0};

@@ -113,15 +113,16 @@ int main(int argc, char **argv)
 	must(bp_trace_writer_close(w));
 	took = now() - start;
 	getrusage(RUSAGE_SELF, &ru);
-	printf("%s: %" PRIu64 " records, %.3f s, %.1f M records/s, %.2f times reading (%.3f s), CPU %.2f s, %ld MiB\n",
+	printf("%s: %" PRIu64
+	       " records, %.3f s, %.1f M records/s, %.2f times reading (%.3f s), CPU %.2f s, %ld MiB\n",
 	       best->name, st.records, took, (double)st.records / took * 1e-6, took / base, base,
 	       (double)ru.ru_utime.tv_sec + (double)ru.ru_utime.tv_usec * 1e-6 + (double)ru.ru_stime.tv_sec +
-		       (double)ru.ru_stime.tv_usec * 1e-6,
+		   (double)ru.ru_stime.tv_usec * 1e-6,
 	       ru.ru_maxrss / 1024);
-	printf("calls %" PRIu64 " (builder %" PRIu64 "), skipped %" PRIu64 " (%s), lost %" PRIu64 ", unnamed %" PRIu64
-	       " of %" PRIu64 ", clamped %" PRIu64 ", stacks: %s%s\n",
-	       st.calls, bp_builder_calls(im.builder), st.skipped, st.first_bad, st.lost, st.unnamed, st.addresses,
-	       bp_builder_clamped(im.builder), st.stacks, st.truncated ? ", truncated" : "");
+	printf("calls %" PRIu64 " (builder %" PRIu64 "), skipped %" PRIu64 " (%s), lost %" PRIu64
+	       ", unnamed %" PRIu64 " of %" PRIu64 ", clamped %" PRIu64 ", stacks: %s%s\n",
+	       st.calls, bp_builder_calls(im.builder), st.skipped, st.first_bad, st.lost, st.unnamed,
+	       st.addresses, bp_builder_clamped(im.builder), st.stacks, st.truncated ? ", truncated" : "");
 	bp_builder_destroy(im.builder);
 	bp_source_close(im.source);
 	bp_kimage_destroy(kernel);

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-/* Execution traces of QEMU: all spellings, calls from code bytes, binary versions, damage, the corpus' totals. */
+/* Execution traces of QEMU: all spellings, calls from code bytes, binary versions, damage, the corpus'
+ * totals. */
 #define _GNU_SOURCE /* asprintf() */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -41,16 +42,16 @@ static const struct {
 	uint8_t code[16];
 	size_t len;
 } kernel[] = {
-	{0x000, "a", {0xe8, 0x3b, 0, 0, 0, 0xe9, 0x76, 0, 0, 0}, 10},             /* call b; jmp c */
-	{0x040, "b", {0xc3}, 1},
-	{0x080, "c", {0x90, 0xc3}, 2},
-	{0x0c0, "asm_exc_page_fault", {0x48, 0xcf}, 2},
-	{0x100, "entry_SYSCALL_64", {0xe8, 0xfb, 0xfe, 0xff, 0xff, 0x48, 0x0f, 0x07}, 8}, /* call a; sysret */
-	{0x140, "d", {0xff, 0xd0, 0xe8, 0x39, 0, 0, 0, 0xc3}, 8},                 /* call *rax; call thunk; ret */
-	{0x180, "__x86_indirect_thunk_rax", {0xff, 0xe0}, 2},
-	{0x1c0, "e", {0xe9, 0x3b, 0, 0, 0}, 5},                                   /* jmp __x86_return_thunk */
-	{0x200, "__x86_return_thunk", {0xc3}, 1},
-	{0x240, "end", {0}, 1},
+    {0x000, "a", {0xe8, 0x3b, 0, 0, 0, 0xe9, 0x76, 0, 0, 0}, 10}, /* call b; jmp c */
+    {0x040, "b", {0xc3}, 1},
+    {0x080, "c", {0x90, 0xc3}, 2},
+    {0x0c0, "asm_exc_page_fault", {0x48, 0xcf}, 2},
+    {0x100, "entry_SYSCALL_64", {0xe8, 0xfb, 0xfe, 0xff, 0xff, 0x48, 0x0f, 0x07}, 8}, /* call a; sysret */
+    {0x140, "d", {0xff, 0xd0, 0xe8, 0x39, 0, 0, 0, 0xc3}, 8}, /* call *rax; call thunk; ret */
+    {0x180, "__x86_indirect_thunk_rax", {0xff, 0xe0}, 2},
+    {0x1c0, "e", {0xe9, 0x3b, 0, 0, 0}, 5}, /* jmp __x86_return_thunk */
+    {0x200, "__x86_return_thunk", {0xc3}, 1},
+    {0x240, "end", {0}, 1},
 };
 
 static bool find(void *self, uint64_t addr, const char **name, const char **module, uint64_t *start)
@@ -101,7 +102,8 @@ static void put_file(const char *path, const void *data, size_t len)
 	close(fd);
 }
 
-/* Events as text: ">name@time" a call, "J" a tail call, "I" an interrupt, "S" a system call, "<n" a return. */
+/* Events as text: ">name@time" a call, "J" a tail call, "I" an interrupt, "S" a system call, "<n" a return.
+ */
 static char *events_of(const char *path)
 {
 	struct bp_trace *t;
@@ -128,8 +130,11 @@ static char *events_of(const char *path)
 				if (b.runs[e->arg].vcpu)
 					fprintf(f, "cpu%u ", b.runs[e->arg].vcpu);
 				break;
-			case BP_EV_CALL: case BP_EV_JUMP: case BP_EV_IRQ:
-				fprintf(f, "%c%s@%" PRIu64 " ", ">JI"[e->kind - BP_EV_CALL], funcs[e->arg].name, now);
+			case BP_EV_CALL:
+			case BP_EV_JUMP:
+			case BP_EV_IRQ:
+				fprintf(f, "%c%s@%" PRIu64 " ", ">JI"[e->kind - BP_EV_CALL],
+					funcs[e->arg].name, now);
 				break;
 			case BP_EV_RET:
 				fprintf(f, "<%u@%" PRIu64 " ", e->arg, now);
@@ -152,8 +157,8 @@ static char *events_of(const char *path)
 	return text;
 }
 
-static char *import_path(const char *path, const struct bp_importer *with, const struct bp_import_names *names,
-			 struct bp_import_stats *st)
+static char *import_path(const char *path, const struct bp_importer *with,
+			 const struct bp_import_names *names, struct bp_import_stats *st)
 {
 	struct bp_import im = {.names = names, .stats = st};
 	bp_autofree char *out = path_of("out");
@@ -184,8 +189,8 @@ static char *import_bytes(const void *data, size_t len, const struct bp_importer
 	return import_path(path, with, names, st);
 }
 
-static char *import_text(const char *text, const struct bp_importer *with, const struct bp_import_names *names,
-			 struct bp_import_stats *st)
+static char *import_text(const char *text, const struct bp_importer *with,
+			 const struct bp_import_names *names, struct bp_import_stats *st)
 {
 	return import_bytes(text, strlen(text), with, names, st);
 }
@@ -199,15 +204,17 @@ static void calls_from_code(void **state)
 {
 	static const char log[] = NOCHAIN(0, 0000000000401000, 3) NOCHAIN(0, ffffffff81000100, 0)
 	    NOCHAIN(0, ffffffff81000000, 0) NOCHAIN(0, ffffffff81000040, 0) NOCHAIN(0, ffffffff81000005, 0)
-	    NOCHAIN(0, ffffffff81000080, 0) NOCHAIN(0, ffffffff810000c0, 0) NOCHAIN(0, ffffffff81000080, 0)
-	    NOCHAIN(0, ffffffff81000105, 0) NOCHAIN(0, 0000000000401002, 3);
+		NOCHAIN(0, ffffffff81000080, 0) NOCHAIN(0, ffffffff810000c0, 0)
+		    NOCHAIN(0, ffffffff81000080, 0) NOCHAIN(0, ffffffff81000105, 0)
+			NOCHAIN(0, 0000000000401002, 3);
 	struct bp_import_stats st;
 	bp_autofree char *got = import_text(log, &bp_import_qemu_exec, &with_code, &st);
 
 	(void)state;
 	/* user; call of entry, a, b; return; tail call; interrupt; iret; return out of c and a; sysret */
-	assert_string_equal(got, ">[user]@0 S >entry_SYSCALL_64@1 >a@2 >b@3 <1@4 Jc@5 Iasm_exc_page_fault@6 <1@7 <2@8 "
-				 "<1@9 .@10 ");
+	assert_string_equal(
+	    got, ">[user]@0 S >entry_SYSCALL_64@1 >a@2 >b@3 <1@4 Jc@5 Iasm_exc_page_fault@6 <1@7 <2@8 "
+		 "<1@9 .@10 ");
 	assert_int_equal(st.records, 10);
 	assert_int_equal(st.skipped, 0);
 	assert_int_equal(st.calls, 5);
@@ -217,10 +224,11 @@ static void calls_from_code(void **state)
 
 static void thunks(void **state)
 {
-	/* d calls e, then through a thunk that is still there; e returns first by a patched return, then by a thunk. */
+	/* d calls e, then through a thunk that is still there; e returns first by a patched return, then by a
+	 * thunk. */
 	static const char log[] = NOCHAIN(0, ffffffff81000140, 0) NOCHAIN(0, ffffffff810001c0, 0)
 	    NOCHAIN(0, ffffffff81000142, 0) NOCHAIN(0, ffffffff81000180, 0) NOCHAIN(0, ffffffff810001c0, 0)
-	    NOCHAIN(0, ffffffff81000200, 0) NOCHAIN(0, ffffffff81000147, 0);
+		NOCHAIN(0, ffffffff81000200, 0) NOCHAIN(0, ffffffff81000147, 0);
 	struct bp_import_stats st;
 	bp_autofree char *got = import_text(log, &bp_import_qemu_exec, &with_code, &st);
 
@@ -230,8 +238,8 @@ static void thunks(void **state)
 
 static void without_names_of_code(void **state)
 {
-	static const char log[] = NOCHAIN(0, ffffffff81000000, 0) NOCHAIN(0, ffffffff81000040, 0)
-	    NOCHAIN(0, ffffffff81000005, 0);
+	static const char log[] =
+	    NOCHAIN(0, ffffffff81000000, 0) NOCHAIN(0, ffffffff81000040, 0) NOCHAIN(0, ffffffff81000005, 0);
 	struct bp_import_stats st;
 	bp_autofree char *got = import_text(log, &bp_import_qemu_exec, &without_code, &st);
 
@@ -244,12 +252,16 @@ static void without_names_of_code(void **state)
 static void stopped_and_rewound(void **state)
 {
 	static const char log[] =
-	    NOCHAIN(0, ffffffff81000000, 0) NOCHAIN(0, ffffffff81000040, 0)
-	    "Stopped execution of TB chain before 0x7f5c04000100 [ffffffff81000040] \n" NOCHAIN(0, ffffffff81000040, 0)
-	    "cpu_io_recompile: rewound execution of TB to ffffffff81000040\n" NOCHAIN(0, ffffffff81000040, 0)
-	    NOCHAIN(0, ffffffff81000005, 0)
-	    "Stopped execution of TB chain before 0x7f5c04000100 [ffffffff81000100] \n"
-	    "RAX=0000000000000000 RBX=0000000000000000\nwhat\n";
+	    NOCHAIN(0, ffffffff81000000, 0)
+		NOCHAIN(0, ffffffff81000040,
+			0) "Stopped execution of TB chain before 0x7f5c04000100 [ffffffff81000040] "
+			   "\n" NOCHAIN(0, ffffffff81000040,
+					0) "cpu_io_recompile: rewound execution of TB to "
+					   "ffffffff81000040\n" NOCHAIN(0, ffffffff81000040, 0)
+					       NOCHAIN(0, ffffffff81000005,
+						       0) "Stopped execution of TB chain before "
+							  "0x7f5c04000100 [ffffffff81000100] \n"
+							  "RAX=0000000000000000 RBX=0000000000000000\nwhat\n";
 	struct bp_import_stats st;
 	bp_autofree char *got = import_text(log, &bp_import_qemu_exec, &with_code, &st);
 
@@ -284,9 +296,10 @@ static void spellings(void **state)
 		assert_true(bp_import_qemu_exec.probe((const uint8_t *)logs[i], strlen(logs[i])) > 50);
 	}
 	{
-		static const char timed[] =
-		    "2025-01-31T23:59:59.999999Z Trace 0: 0x7f5c04000100 [00000000/ffffffff81000000/00000040/ff000200] \n"
-		    "2025-02-01T00:00:00.000001Z Trace 0: 0x7f5c04000100 [00000000/ffffffff81000040/00000040/ff000200] \n";
+		static const char timed[] = "2025-01-31T23:59:59.999999Z Trace 0: 0x7f5c04000100 "
+					    "[00000000/ffffffff81000000/00000040/ff000200] \n"
+					    "2025-02-01T00:00:00.000001Z Trace 0: 0x7f5c04000100 "
+					    "[00000000/ffffffff81000040/00000040/ff000200] \n";
 		bp_autofree char *got = import_text(timed, &bp_import_qemu_exec, &with_code, &st);
 
 		assert_string_equal(got, ">a@0 >b@2000 ");
@@ -313,8 +326,8 @@ static void many_lines(void **state)
 
 	(void)state;
 	for (unsigned i = 0; i < 100000; i++)
-		fprintf(f, "Trace %u: 0x7f5c04000100 [%016x/%016" PRIx64 "/0000c2b0/ff080200] \n", i % 3 == 2, 0,
-			BASE + (i / 3 % 2 ? 0x40 : 0x5));
+		fprintf(f, "Trace %u: 0x7f5c04000100 [%016x/%016" PRIx64 "/0000c2b0/ff080200] \n", i % 3 == 2,
+			0, BASE + (i / 3 % 2 ? 0x40 : 0x5));
 	fclose(f);
 	got = import_text(text, &bp_import_qemu_exec, &without_code, &st);
 	assert_int_equal(st.records, 100000);
@@ -339,8 +352,9 @@ static void trace_logs(void **state)
 				    "77@1795247621.000001:exec_tb tb:0x7f7dac000040 pc=0xffffffff81000040\n"
 				    "78@1795247621.000002:exec_tb tb:0x7f7dac000040 pc=0xffffffff81000000\n"
 				    "77@1795247621.000003:exec_tb tb:0x7f7dac000040 pc=0xfff";
-	static const char iso[] = "2025-01-31T12:34:56.123456Z exec_tb tb:0x7f7dac000040 pc=0xffffffff81000000\n"
-				  "2025-01-31T12:34:56.123458Z exec_tb tb:0x7f7dac000040 pc=0xffffffff81000040\n";
+	static const char iso[] =
+	    "2025-01-31T12:34:56.123456Z exec_tb tb:0x7f7dac000040 pc=0xffffffff81000000\n"
+	    "2025-01-31T12:34:56.123458Z exec_tb tb:0x7f7dac000040 pc=0xffffffff81000040\n";
 	struct bp_import_stats st;
 	char *got;
 
@@ -359,7 +373,8 @@ static void trace_logs(void **state)
 	assert_string_equal(got, ">a@0 <1@2000 >b@2000 ");
 	free(got);
 	assert_true(bp_import_qemu_trace_log.probe((const uint8_t *)timed, strlen(timed)) > 50);
-	assert_int_equal(bp_import_qemu_trace_log.probe((const uint8_t *)NOCHAIN(0, 0, 0), strlen(NOCHAIN(0, 0, 0))), 0);
+	assert_int_equal(
+	    bp_import_qemu_trace_log.probe((const uint8_t *)NOCHAIN(0, 0, 0), strlen(NOCHAIN(0, 0, 0))), 0);
 }
 
 /* ---- simpletrace ---- */
@@ -412,7 +427,8 @@ static void simpletraces(void **state)
 	struct bp_import_stats st;
 
 	(void)state;
-	put_file(events, "# c\ndisable other(int x) \"%d\"\nvcpu exec_tb(void *tb, uintptr_t pc) \"x\"\n", 72);
+	put_file(events, "# c\ndisable other(int x) \"%d\"\nvcpu exec_tb(void *tb, uintptr_t pc) \"x\"\n",
+		 72);
 	for (uint64_t version = 2; version <= 4; version++)
 		for (int swap = 0; swap < 2; swap++) {
 			bool typed = version == 4;
@@ -524,9 +540,10 @@ static void article(void **state)
 	bp_autofree char *got = import_text(text, &bp_import_symbolised, NULL, &st);
 
 	(void)state;
-	assert_string_equal(got, "J[user]@7806760578 <1@7806765653 S >entry_SYSCALL_64@7806765653 <1@7806788752 "
-				 ">sys_init_module@7806788752 <1@7806801944 >capable@7806801944 <1@7806810467 "
-				 "Jsys_init_module@7806810467 ");
+	assert_string_equal(got,
+			    "J[user]@7806760578 <1@7806765653 S >entry_SYSCALL_64@7806765653 <1@7806788752 "
+			    ">sys_init_module@7806788752 <1@7806801944 >capable@7806801944 <1@7806810467 "
+			    "Jsys_init_module@7806810467 ");
 	assert_int_equal(st.records, 8);
 	assert_int_equal(st.calls, 3);
 	assert_int_equal(st.skipped, 1);
@@ -541,26 +558,26 @@ static void instructions(void **state)
 		uint8_t b[15];
 		size_t len;
 	} all[] = {
-		{{0x90}, 1},
-		{{0x48, 0x89, 0xe5}, 3},
-		{{0x48, 0x8b, 0x44, 0x24, 0x08}, 5},
-		{{0x48, 0x8d, 0x05, 1, 2, 3, 4}, 7},
-		{{0x48, 0xb8, 1, 2, 3, 4, 5, 6, 7, 8}, 10},
-		{{0x66, 0xb8, 1, 2}, 4},
-		{{0xf6, 0xc0, 1}, 3},
-		{{0xf6, 0xd0}, 2},
-		{{0xf7, 0x04, 0x25, 1, 2, 3, 4, 5, 6, 7, 8}, 11},
-		{{0x0f, 0x1f, 0x44, 0, 0}, 5},
-		{{0x66, 0x2e, 0x0f, 0x1f, 0x84, 0, 0, 0, 0, 0}, 10},
-		{{0x65, 0x48, 0x8b, 0x04, 0x25, 0, 0, 0, 0}, 9},
-		{{0xc5, 0xf8, 0x77}, 3},
-		{{0xc4, 0xe3, 0x7d, 0x19, 0xc1, 1}, 6},
-		{{0x62, 0xf1, 0x7c, 0x48, 0x28, 0x07}, 6},
-		{{0x66, 0x0f, 0x3a, 0x0f, 0xc1, 8}, 6},
-		{{0xf3, 0x0f, 0x1e, 0xfa}, 4},
-		{{0xc8, 1, 2, 3}, 4},
-		{{0xff, 0x15, 1, 2, 3, 4}, 6},
-		{{0x06}, 0},
+	    {{0x90}, 1},
+	    {{0x48, 0x89, 0xe5}, 3},
+	    {{0x48, 0x8b, 0x44, 0x24, 0x08}, 5},
+	    {{0x48, 0x8d, 0x05, 1, 2, 3, 4}, 7},
+	    {{0x48, 0xb8, 1, 2, 3, 4, 5, 6, 7, 8}, 10},
+	    {{0x66, 0xb8, 1, 2}, 4},
+	    {{0xf6, 0xc0, 1}, 3},
+	    {{0xf6, 0xd0}, 2},
+	    {{0xf7, 0x04, 0x25, 1, 2, 3, 4, 5, 6, 7, 8}, 11},
+	    {{0x0f, 0x1f, 0x44, 0, 0}, 5},
+	    {{0x66, 0x2e, 0x0f, 0x1f, 0x84, 0, 0, 0, 0, 0}, 10},
+	    {{0x65, 0x48, 0x8b, 0x04, 0x25, 0, 0, 0, 0}, 9},
+	    {{0xc5, 0xf8, 0x77}, 3},
+	    {{0xc4, 0xe3, 0x7d, 0x19, 0xc1, 1}, 6},
+	    {{0x62, 0xf1, 0x7c, 0x48, 0x28, 0x07}, 6},
+	    {{0x66, 0x0f, 0x3a, 0x0f, 0xc1, 8}, 6},
+	    {{0xf3, 0x0f, 0x1e, 0xfa}, 4},
+	    {{0xc8, 1, 2, 3}, 4},
+	    {{0xff, 0x15, 1, 2, 3, 4}, 6},
+	    {{0x06}, 0},
 	};
 	struct bp_x86_end end;
 
@@ -584,10 +601,11 @@ static void instructions(void **state)
 
 static void cuts(void **state)
 {
-	static const char log[] = NOCHAIN(0, 0000000000401000, 3) NOCHAIN(1, ffffffff81000100, 0)
-	    "Stopped execution of TB chain before 0x7f5c04000100 [ffffffff81000100] \n"
-	    "77@1795247620.999999:exec_tb tb:0x7f7dac000040 pc=0xfffffff0\n"
-	    "7806765.65396065 entry_SYSCALL_64 + 32 in section .text\n";
+	static const char log[] = NOCHAIN(0, 0000000000401000, 3)
+	    NOCHAIN(1, ffffffff81000100,
+		    0) "Stopped execution of TB chain before 0x7f5c04000100 [ffffffff81000100] \n"
+		       "77@1795247620.999999:exec_tb tb:0x7f7dac000040 pc=0xfffffff0\n"
+		       "7806765.65396065 entry_SYSCALL_64 + 32 in section .text\n";
 	static const struct bp_importer *const all[] = {&bp_import_qemu_exec, &bp_import_qemu_trace_log,
 							&bp_import_symbolised};
 	struct bp_import_stats st;
@@ -621,9 +639,9 @@ static void real_traces(void **state)
 		uint64_t blocks, lost;
 		bool truncated;
 	} files[] = {
-		{"boot-tiny.simpletrace", 722, 0, true},
-		{"boot-head.simpletrace.zst", 163117, 106273, true},
-		{"mixed-strings.simpletrace", 0, 0, false},
+	    {"boot-tiny.simpletrace", 722, 0, true},
+	    {"boot-head.simpletrace.zst", 163117, 106273, true},
+	    {"mixed-strings.simpletrace", 0, 0, false},
 	};
 
 	(void)state;
@@ -659,13 +677,20 @@ static int tear_down(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    cmocka_unit_test(calls_from_code), cmocka_unit_test(thunks),
-	    cmocka_unit_test(without_names_of_code), cmocka_unit_test(stopped_and_rewound),
-	    cmocka_unit_test(spellings), cmocka_unit_test(many_lines),
-	    cmocka_unit_test(trace_logs), cmocka_unit_test(simpletraces),
-	    cmocka_unit_test(dropped_records), cmocka_unit_test(broken_record),
-	    cmocka_unit_test(article), cmocka_unit_test(instructions),
-	    cmocka_unit_test(cuts), cmocka_unit_test(real_traces),
+	    cmocka_unit_test(calls_from_code),
+	    cmocka_unit_test(thunks),
+	    cmocka_unit_test(without_names_of_code),
+	    cmocka_unit_test(stopped_and_rewound),
+	    cmocka_unit_test(spellings),
+	    cmocka_unit_test(many_lines),
+	    cmocka_unit_test(trace_logs),
+	    cmocka_unit_test(simpletraces),
+	    cmocka_unit_test(dropped_records),
+	    cmocka_unit_test(broken_record),
+	    cmocka_unit_test(article),
+	    cmocka_unit_test(instructions),
+	    cmocka_unit_test(cuts),
+	    cmocka_unit_test(real_traces),
 	};
 
 	return cmocka_run_group_tests_name("qemu import", tests, set_up, tear_down);
