@@ -706,6 +706,47 @@ static void test_small(void **state)
 	bp_ftext_deinit(&res.r);
 }
 
+/* A published excerpt: it begins in the middle of three calls. */
+static void test_excerpt(void **state)
+{
+	static const char text[] = " 0)               |        virtqueue_kick [virtio_ring]() {\n"
+				   " 0) + 30.207 us   |          virtqueue_kick_prepare [virtio_ring]();\n"
+				   " 0) + 13.342 us   |          vp_notify [virtio_pci]();\n"
+				   " 0) + 90.315 us   |        }\n"
+				   " 0) # 61946.45 us |      }\n"
+				   " 0)   1.046 us    |      mutex_unlock();\n"
+				   " 0) # 102833.9 us |    }\n"
+				   " 0)   2.411 us    |    vp_get_status [virtio_pci]();\n"
+				   " 0)   0.826 us    |    vp_get_status [virtio_pci]();\n"
+				   " 0) ! 130.773 us  |    vp_set_status [virtio_pci]();\n"
+				   " 0)               |    virtio_config_enable [virtio]() {\n"
+				   " 0)   0.689 us    |      _raw_spin_lock_irq();\n"
+				   " 0) + 33.796 us   |    }\n"
+				   " 0) # 105349.9 us |  }\n";
+	struct result res;
+	struct bp_trace *t;
+	struct seen *seen;
+
+	(void)state;
+	assert_true(bp_ftext_probe((const uint8_t *)text, sizeof(text) - 1) > 80);
+	run_text(text, &res);
+	assert_int_equal(res.r.counts.of_class[BP_FTEXT_OPEN], 2);
+	assert_int_equal(res.r.counts.of_class[BP_FTEXT_LEAF], 7);
+	assert_int_equal(res.r.counts.of_class[BP_FTEXT_CLOSE], 5);
+	assert_int_equal(res.r.counts.of_class[BP_FTEXT_OTHER], 0);
+	assert_int_equal(res.r.counts.close_without_open, 3);
+	assert_int_equal(res.r.counts.open_without_close, 0);
+	assert_int_equal(func(&res, "vp_get_status")->incl_ns, 3237);
+	assert_string_equal(func(&res, "vp_get_status")->module, "virtio_pci");
+	seen = walk(&t);
+	assert_int_equal(seen[func(&res, "virtqueue_kick")->id].incl_ns, 90315);
+	assert_int_equal(seen[func(&res, "virtio_config_enable")->id].incl_ns, 33796);
+	assert_int_equal(seen[func(&res, "vp_get_status")->id].calls, 2);
+	free(seen);
+	bp_trace_destroy(t);
+	bp_ftext_deinit(&res.r);
+}
+
 /* The function tracer: callers make the stacks, an interrupt stands on what it interrupts. */
 static void test_function(void **state)
 {
@@ -801,10 +842,10 @@ static void test_probe(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    cmocka_unit_test(test_lines),         cmocka_unit_test(test_small),
-	    cmocka_unit_test(test_function),      cmocka_unit_test(test_events),
-	    cmocka_unit_test(test_probe),         cmocka_unit_test(test_corpus),
-	    cmocka_unit_test(test_corpus_events),
+	    cmocka_unit_test(test_lines),   cmocka_unit_test(test_small),
+	    cmocka_unit_test(test_excerpt), cmocka_unit_test(test_function),
+	    cmocka_unit_test(test_events),  cmocka_unit_test(test_probe),
+	    cmocka_unit_test(test_corpus),  cmocka_unit_test(test_corpus_events),
 	};
 
 	return cmocka_run_group_tests_name("ftrace_text", tests, setup, teardown);
