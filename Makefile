@@ -33,7 +33,7 @@ say = @printf '  %-8s %s\n'
 endif
 
 # Sources. SKIP= leaves files out, for a tree in which somebody else's file does not compile.
-LIB_DIRS := core symbols analyzers collectors collectors/tcg cmd
+LIB_DIRS := core symbols analyzers collectors collectors/tcg collectors/qemu collectors/ftrace cmd
 LIB_SRC := $(sort $(filter-out collectors/tcg/plugin.c $(SKIP),$(wildcard $(LIB_DIRS:%=%/*.c))))
 MAIN_SRC := $(wildcard bootprof.c)
 PLUGIN_SRC := $(wildcard collectors/tcg/plugin.c)

@@ -17,6 +17,7 @@ static const struct bp_cmd *const commands[] = {
     &bp_cmd_info,
     &bp_cmd_dump,
     &bp_cmd_export,
+    &bp_cmd_import,
 };
 
 enum { EXIT_ERROR = 1, EXIT_USAGE = 2 };

@@ -16,7 +16,8 @@ struct bp_cmd {
 	struct bp_err *(*run)(int argc, char **argv, int *status);
 };
 
-extern const struct bp_cmd bp_cmd_record, bp_cmd_report, bp_cmd_info, bp_cmd_dump, bp_cmd_export;
+extern const struct bp_cmd bp_cmd_record, bp_cmd_report, bp_cmd_info, bp_cmd_dump, bp_cmd_export,
+	bp_cmd_import;
 
 /* Default name of a recording, as perf's -i and -o default to perf.data. */
 #define BP_DEFAULT_FILE "bootprof.data"

@@ -52,6 +52,11 @@ static const struct key {
     {"clock_insns", "Clock, insns"},
     {"deterministic", "Deterministic"},
     {"record_options", "Record options"},
+    {"import_files", "Imported from"},
+    {"import_format", "Format"},
+    {"import_stacks", "Call stacks"},
+    {"kaslr_fit", "KASLR slide is"},
+    {"import_notes", "Notes"},
     {"bootprof_version", "Written by bootprof"},
 };
 
@@ -304,6 +309,7 @@ static const char *end_words(const char *how)
 	    {"interrupt", "interrupted by the user"},
 	    {"killed", "QEMU was killed"},
 	    {"exit", "QEMU ended"},
+	    {"end of trace", "end of the imported trace"},
 	};
 
 	for (size_t i = 0; i < BP_ARRAY_SIZE(table); i++)
@@ -398,8 +404,9 @@ static void add_text(const struct info *in, const struct text *tx)
 			add_line(tx, in->infos[i]->s1, in->infos[i]->s2);
 	add_line(tx, "Duration", bp_units_ns(a, (int64_t)in->duration_ns));
 	if (in->end) {
-		bp_strbuf_addf(&line, "%s; QEMU's exit status %" PRIu64, end_words(in->end->s1),
-			       in->end->v[0]);
+		bp_strbuf_adds(&line, end_words(in->end->s1));
+		if (!bp_trace_info(in->trace, "import_format"))
+			bp_strbuf_addf(&line, "; QEMU's exit status %" PRIu64, in->end->v[0]);
 		add_line(tx, "Ended", bp_strbuf_str(&line));
 	} else {
 		add_line(tx, "Ended", "not known: the end of the recording is missing");

@@ -4,13 +4,32 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "cmd/cmd.h"
+#include "cmd/import.h"
+
+/* Whether @path can only be read once, from its beginning: no recording. */
+static bool is_stream(const char *path)
+{
+	struct stat st;
+
+	return !strcmp(path, "-") || (!stat(path, &st) && !S_ISREG(st.st_mode) && !S_ISDIR(st.st_mode));
+}
 
 struct bp_err *bp_input_open(const char *path, struct bp_trace **ret)
 {
-	struct bp_err *err = bp_trace_open(path ? path : BP_DEFAULT_FILE, ret);
+	const struct bp_import_options foreign = {.command = ""};
+	struct bp_err *err;
+
+	if (path && is_stream(path))
+		return bp_import_open(path, &foreign, ret);
+	err = bp_trace_open(path ? path : BP_DEFAULT_FILE, ret);
+	if (err && path && bp_err_code(err) == BP_EDATA && !bp_trace_is_recording(path)) {
+		bp_err_free(err);
+		return bp_import_open(path, &foreign, ret);
+	}
 
 	if (err && !path && access(BP_DEFAULT_FILE, F_OK))
 		return bp_err_wrap(

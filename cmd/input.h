@@ -7,8 +7,11 @@
 #include "core/strbuf.h"
 #include "core/trace.h"
 
-/** bp_input_open() - bp_trace_open() with a hint when the default file is not there; @path NULL:
- * BP_DEFAULT_FILE */
+/**
+ * bp_input_open() - bp_trace_open() with a hint when the default file is not there
+ * @path: NULL: BP_DEFAULT_FILE. A file that is no recording, a pipe, or "-" is read as a foreign trace (without names
+ * but those in it); what is to be said about that goes to standard error.
+ */
 struct bp_err *bp_input_open(const char *path, struct bp_trace **ret) BP_MUST_CHECK;
 
 /** bp_input_damage_text() - add what damage took from the recording, as one line without newline; nothing if

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "analyzers/view.h"
 #include "cmd/cmd.h"
@@ -12,10 +13,12 @@
 #include "core/cleanup.h"
 #include "core/strbuf.h"
 
-static const char help_head[] = "Usage: bootprof report [VIEW] [OPTION]...\n"
-				"Show where the time of a recorded boot went.\n"
-				"\n"
-				"Views:\n";
+static const char help_head[] =
+    "Usage: bootprof report [VIEW] [FILE] [OPTION]...\n"
+    "Show where the time of a recorded boot went. FILE is a recording, as with -i, or any trace\n"
+    "that bootprof import reads.\n"
+    "\n"
+    "Views:\n";
 
 static const char help_options[] =
     "\n"
@@ -246,12 +249,22 @@ static struct bp_err *parse(struct request *rq, int argc, char **argv)
 			return NULL;
 	}
 	rq->view = &bp_view_overview;
-	if (optind < argc) {
-		rq->view = bp_view_find(argv[optind]);
-		if (!rq->view)
+	for (bool viewed = false; optind < argc; optind++) {
+		const struct bp_view *view = bp_view_find(argv[optind]);
+
+		if (view && viewed)
+			return bp_err_new(BP_EUSAGE, "one view at a time, not also '%s'", argv[optind]);
+		if (view) {
+			rq->view = view;
+			viewed = true;
+			continue;
+		}
+		/* A file, as with -i; a view goes before a file of the same name. */
+		if (strcmp(argv[optind], "-") && access(argv[optind], F_OK))
 			return no_view(argv[optind]);
-		if (optind + 1 < argc)
-			return bp_err_new(BP_EUSAGE, "one view at a time, not also '%s'", argv[optind + 1]);
+		if (rq->input)
+			return bp_err_new(BP_EUSAGE, "one recording at a time, not also '%s'", argv[optind]);
+		rq->input = argv[optind];
 	}
 	if (q->callers && rq->view != &bp_view_tree)
 		return bp_err_new(BP_EUSAGE, "--callers belongs to the view tree");

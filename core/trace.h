@@ -85,7 +85,14 @@ struct bp_trace_damage {
 struct bp_err *bp_trace_open(const char *path, struct bp_trace **ret) BP_MUST_CHECK;
 void bp_trace_destroy(struct bp_trace *t);
 
+/** bp_trace_is_recording() - whether a file begins as recordings do; false also when it cannot be read */
+bool bp_trace_is_recording(const char *path);
+
 const char *bp_trace_path(const struct bp_trace *t);
+
+/** bp_trace_set_path() - the name to use in texts from now on, where the file has none of its own; copied */
+struct bp_err *bp_trace_set_path(struct bp_trace *t, const char *path) BP_MUST_CHECK;
+
 uint64_t bp_trace_bytes(const struct bp_trace *t);
 const struct bp_trace_damage *bp_trace_damage(const struct bp_trace *t);
 const struct bp_fact *bp_trace_facts(const struct bp_trace *t, size_t *count);

@@ -618,9 +618,29 @@ struct bp_err *bp_trace_open(const char *path, struct bp_trace **ret)
 	return NULL;
 }
 
+bool bp_trace_is_recording(const char *path)
+{
+	char magic[sizeof(((struct bp_file_header *)NULL)->magic)];
+	bp_autoclose int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+
+	return fd >= 0 && pread(fd, magic, sizeof(magic), 0) == (ssize_t)sizeof(magic) &&
+	       !memcmp(magic, BP_TRACE_MAGIC, sizeof(magic));
+}
+
 const char *bp_trace_path(const struct bp_trace *t)
 {
 	return t->path;
+}
+
+struct bp_err *bp_trace_set_path(struct bp_trace *t, const char *path)
+{
+	char *copy = strdup(path);
+
+	if (!copy)
+		return bp_err_nomem();
+	free(t->path);
+	t->path = copy;
+	return NULL;
 }
 
 uint64_t bp_trace_bytes(const struct bp_trace *t)

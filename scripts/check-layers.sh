@@ -51,8 +51,9 @@ includes 'collectors do not resolve names, but for the recorder' collectors 'cor
 includes 'analyzers do not know collectors' analyzers 'core|symbols|analyzers'
 includes 'the terminal user interface sees reports' tui 'core|analyzers|tui'
 only 'libelf and libdw stay in symbols' '#include <(libelf|gelf|elfutils/[a-z]*|dwarf)\.h>' 'symbols' code
-only 'compression libraries stay in symbols, zstd also in the recording' \
-	'#include <(zstd|lzma|lz4|lz4frame|zlib)\.h>' 'symbols|core/trace[a-z_]*\.c' code
+only 'compression libraries stay in symbols, in recordings and in what reads traces' \
+	'#include <(zstd|lzma|lz4|lz4frame|zlib)\.h>' \
+	'symbols|core/(trace[a-z_]*|source)\.c|collectors/ftrace/tracedat_unpack\.c' code
 only 'QEMU plugin functions stay in the plugin' '\bqemu_plugin_[a-z0-9_]*\(' \
 	'collectors/tcg/(plugin|qemu_abi)\.[ch]' calls
 only 'curses stays in tui/term.c' '#include <(n?curses|ncursesw/[a-z]*|term)\.h>' 'tui/term\.c' code

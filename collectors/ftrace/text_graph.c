@@ -1,0 +1,921 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * Lines of the function_graph tracer. Columns, each of which an option turns off:
+ *
+ *     8.640064 |   0)   insmod-106   |  ...1. | + 42.257 us   |    vp_get_status [virtio_pci]() {
+ *     time         CPU  task            flags     duration          call
+ *
+ * The time is when the call began, on closing lines when it ended. Durations have fewer decimals the longer
+ * they are. Where the time is missing, each CPU's clock advances by the durations.
+ */
+#define _GNU_SOURCE 1 /* memmem() */
+#include "collectors/ftrace/text.h"
+
+#include <stdio.h>
+#ifdef __SSE2__
+#include <emmintrin.h>
+#endif
+
+/* ---- reading ---- */
+
+/* "42.257 us   " up to and with the bar that ends the column; *@p is behind it then */
+static inline bool parse_duration(const char **p, const char *e, uint64_t *ns)
+{
+	const char *q = *p;
+	uint64_t us, frac = 0;
+
+	if (!bp_ftext_number(&q, e, &us))
+		return false;
+	if (q < e && *q == '.') {
+		q++;
+		frac = bp_ftext_fraction(&q, e, 3);
+	}
+	if (e - q < 4 || q[0] != ' ' || q[1] != 'u' || q[2] != 's')
+		return false;
+	q = bp_ftext_spaces(q + 3, e);
+	if (q == e || *q != '|' || us > UINT64_MAX / 2000)
+		return false;
+	*ns = us * 1000 + frac;
+	*p = q + 1;
+	return true;
+}
+
+/* Index in BP_FTEXT_MARKS, or 7 */
+static inline unsigned mark_index(char c)
+{
+	switch (c) {
+	case '+':
+		return 0;
+	case '!':
+		return 1;
+	case '#':
+		return 2;
+	case '*':
+		return 3;
+	case '@':
+		return 4;
+	case '$':
+		return 5;
+	case '-':
+		return 6;
+	default:
+		return 7;
+	}
+}
+
+static inline bool is_mark(char c)
+{
+	return mark_index(c) < 7;
+}
+
+static uint16_t column(const char *line, const char *at)
+{
+	return at - line < 256 ? (uint16_t)(at - line) : 0;
+}
+
+/* A field that ends with a bar: the task, the flags of latency-format, or neither. */
+static bool parse_field(const char *line, const char **p, const char *e, struct bp_ftext_line *l)
+{
+	const char *q = *p, *bar = memchr(q, '|', (size_t)(e - q)), *z = bar;
+	size_t comm_len;
+	int64_t pid;
+
+	if (!bar)
+		return false;
+	while (z > q && z[-1] == ' ')
+		z--;
+	if (!l->task && bp_ftext_pid(q, z, &pid, &comm_len)) {
+		l->task = q;
+		l->task_len = (uint32_t)(z - q);
+		l->columns.task = column(line, bar);
+	} else if (!l->flags && z - q >= 4 && z - q <= 8 && !memchr(q, ' ', (size_t)(z - q))) {
+		l->flags = true;
+		l->columns.flags = column(line, bar);
+	} else {
+		return false;
+	}
+	*p = bar + 1;
+	return true;
+}
+
+/* "name [module]" of "name = 0x1", "name [module] <-caller", "name ret=0" ... in a comment or before
+ * arguments */
+static const char *name_end(const char *p, const char *e)
+{
+	const char *q = p;
+
+	while (q < e && *q != ' ' && *q != '(')
+		q++;
+	if (e - q > 3 && q[0] == ' ' && q[1] == '[') {
+		const char *z = memchr(q, ']', (size_t)(e - q));
+
+		if (z)
+			return z + 1;
+	}
+	return q;
+}
+
+/* The call, without indentation. */
+static inline bool parse_body(const char *p, const char *e, struct bp_ftext_line *l)
+{
+	size_t len = (size_t)(e - p);
+	const char *q;
+
+	if (!len)
+		return false;
+	if (len > 4 && e[-1] == '{' && e[-2] == ' ' && e[-3] == ')' && e[-4] == '(') {
+		l->cls = BP_FTEXT_OPEN;
+		l->name_len = (uint32_t)(len - 4);
+	} else if (len > 3 && e[-1] == ';' && e[-2] == ')' && e[-3] == '(') {
+		l->cls = BP_FTEXT_LEAF;
+		l->name_len = (uint32_t)(len - 3);
+	} else if (*p == '}') {
+		l->cls = BP_FTEXT_CLOSE;
+		if (len == 1)
+			return true;
+		if (len < 8 || memcmp(p, "} /* ", 5) != 0 || memcmp(e - 3, " */", 3) != 0)
+			return false;
+		p += 5;
+		q = name_end(p, e - 3);
+		/* Only what it returned: "= 0x0", "ret=0" */
+		if (q == p || *p == '=' || memchr(p, '=', (size_t)(q - p)))
+			return true;
+		l->name_len = (uint32_t)(q - p);
+	} else if (*p == '/') {
+		if (len < 4 || p[1] != '*' || e[-1] != '/')
+			return false;
+		l->cls = BP_FTEXT_COMMENT;
+		p = bp_ftext_spaces(p + 2, e - 2);
+		q = e - 2;
+		while (q > p && q[-1] == ' ')
+			q--;
+		l->name_len = (uint32_t)(q - p);
+	} else {
+		/* With arguments, return values, or callers: "f(a=1) {", "f(); /" "* = 0x0 *" "/" */
+		const char *paren = memchr(p, '(', len);
+
+		if (!paren || paren == p)
+			return false;
+		q = name_end(p, e);
+		if (q != paren)
+			return false;
+		if (e[-1] == '/' && len > 6 && e[-2] == '*') {
+			const char *c = memmem(paren, (size_t)(e - paren), " /*", 3);
+
+			if (!c)
+				return false;
+			e = c;
+			while (e > paren && e[-1] == ' ')
+				e--;
+		}
+		if (e - paren < 3)
+			return false;
+		if (e[-1] == ';' && e[-2] == ')')
+			l->cls = BP_FTEXT_LEAF;
+		else if (e[-1] == '{' && e[-2] == ' ' && e[-3] == ')')
+			l->cls = BP_FTEXT_OPEN;
+		else
+			return false;
+		l->name_len = (uint32_t)(q - p);
+	}
+	l->name = p;
+	/* A name is not a sentence. */
+	if (l->cls == BP_FTEXT_COMMENT)
+		return true;
+	return l->name_len && *p != ' ' && name_end(p, p + l->name_len) == p + l->name_len;
+}
+
+bool bp_ftext_parse_graph(const char *p, const char *e, struct bp_ftext_line *l)
+{
+	const char *q = bp_ftext_spaces(p, e), *start = p, *z;
+	uint64_t v;
+
+	*l = (struct bp_ftext_line){0};
+	/* Time and CPU */
+	z = q;
+	if (bp_ftext_number(&z, e, &v)) {
+		if (z < e && *z == '.' && v < UINT64_MAX / 2000000000) {
+			uint64_t ns;
+
+			z++;
+			ns = bp_ftext_fraction(&z, e, 9);
+			z = bp_ftext_spaces(z, e);
+			if (z < e && *z == '|') {
+				l->has_time = true;
+				l->columns.time = column(p, z);
+				l->time_ns = v * 1000000000 + ns;
+				start = z + 1;
+				q = z = bp_ftext_spaces(start, e);
+				if (!bp_ftext_number(&z, e, &v))
+					z = q;
+			} else {
+				z = q;
+			}
+		}
+		if (z > q && z < e && *z == ')') {
+			if (v >= BP_BUILDER_CPUS)
+				return false;
+			l->has_cpu = true;
+			l->columns.cpu = column(p, z);
+			l->cpu = (uint32_t)v;
+			start = z + 1;
+		}
+	}
+	/* Task, flags, duration; the call is what no bar follows. */
+	for (;;) {
+		q = bp_ftext_spaces(start, e);
+		if (q == e)
+			return false;
+		if (*q == '|') {
+			start = q + 1;
+			l->columns.bar = column(p, q);
+			break;
+		}
+		z = q;
+		if (is_mark(*z) && e - z > 2 && z[1] == ' ') {
+			z = bp_ftext_spaces(z + 2, e);
+			if (parse_duration(&z, e, &l->duration_ns)) {
+				l->mark = *q;
+				l->has_duration = true;
+				start = z;
+				l->columns.bar = column(p, z - 1);
+				break;
+			}
+		} else if (parse_duration(&z, e, &l->duration_ns)) {
+			l->has_duration = true;
+			start = z;
+			l->columns.bar = column(p, z - 1);
+			break;
+		}
+		if (e - q >= 11 && (!memcmp(q, "==========>", 11) || !memcmp(q, "<==========", 11))) {
+			l->cls = BP_FTEXT_IRQ;
+			l->irq_end = *q == '<';
+			return true;
+		}
+		z = q;
+		if (*q == '}' || (*q == '/' && e - q > 1 && q[1] == '*') || !parse_field(p, &z, e, l))
+			break;
+		start = z;
+	}
+	q = bp_ftext_spaces(start, e);
+	l->depth = (uint32_t)(q - start);
+	return parse_body(q, e, l);
+}
+
+/* ---- recording ---- */
+
+static inline void call_done(struct bp_ftext_func *f, uint64_t ns, bool outermost)
+{
+	f->incl_ns += ns;
+	if (outermost) {
+		f->outer++;
+		f->outer_ns += ns;
+	}
+}
+
+/* Calls at this depth or deeper cannot be running any more when another begins: their end was not seen. */
+static __attribute__((noinline)) void end_stale(struct bp_ftext *r, uint32_t cpu, struct bp_ftext_task *t,
+						uint32_t depth)
+{
+	uint32_t n = 0;
+
+	for (uint32_t i = t->n; i-- && t->frames[i].depth >= depth;) {
+		struct bp_ftext_frame *f = &t->frames[i];
+
+		if (!f->live)
+			continue;
+		f->live = false;
+		n++;
+		if (f->func != BP_FTEXT_NONE)
+			r->funcs[f->func].uncertain++;
+	}
+	if (n)
+		bp_ftext_leave(r, cpu, n);
+}
+
+/* Time stamps are cut to microseconds: one that is older than the newest time by more stands still. */
+#define STALE_NS 1100
+
+static __attribute__((noinline)) void stale_time(struct bp_ftext *r, uint32_t cpu, struct bp_ftext_task *t,
+						 uint64_t time_ns)
+{
+	struct bp_ftext_cpu *c = r->cpus[cpu];
+
+	if (c->holding && time_ns != c->stamp_ns) {
+		bp_ftext_release(r, cpu, time_ns > c->newest_ns ? time_ns - c->newest_ns : 0);
+	} else if (!c->holding && time_ns == c->stamp_ns && c->running == t) {
+		c->holding = true;
+		c->hold_n = t->n;
+	}
+}
+
+static inline void begin_call(struct bp_ftext *r, struct bp_ftext_cpu *c, struct bp_ftext_task *t,
+			      const struct bp_ftext_line *l)
+{
+	if (l->has_time && (c->holding || l->time_ns + STALE_NS < c->newest_ns))
+		stale_time(r, l->cpu, t, l->time_ns);
+	bp_ftext_run_task(r, l->cpu, t, l->has_time ? l->time_ns : 0);
+	c->stamp_ns = l->time_ns;
+	if (t->n && t->frames[t->n - 1].depth >= l->depth)
+		end_stale(r, l->cpu, t, l->depth);
+	c->used = true;
+}
+
+static inline void take_open(struct bp_ftext *r, struct bp_ftext_cpu *c, struct bp_ftext_task *t,
+			     uint32_t func, const struct bp_ftext_line *l, bool count, bool record)
+{
+	struct bp_ftext_frame *f;
+
+	if (record)
+		begin_call(r, c, t, l);
+	f = bp_ftext_push(r, t);
+	if (!f)
+		return;
+	*f =
+	    (struct bp_ftext_frame){.enter_ns = c->newest_ns, .func = func, .depth = l->depth, .cpu = l->cpu};
+	if (count && t->n > r->counts.max_stack)
+		r->counts.max_stack = t->n;
+	if (!record || func == BP_FTEXT_NONE)
+		return;
+	f->live = true;
+	bp_ftext_enter(r, l->cpu, func, c->irq ? BP_EV_IRQ : BP_EV_CALL);
+	c->irq = false;
+}
+
+static inline void take_leaf(struct bp_ftext *r, struct bp_ftext_cpu *c, struct bp_ftext_task *t,
+			     uint32_t func, const struct bp_ftext_line *l, bool count, bool record)
+{
+	if (count && func != BP_FTEXT_NONE)
+		call_done(&r->funcs[func], l->duration_ns, !t->n);
+	if (!record)
+		return;
+	begin_call(r, c, t, l);
+	if (func == BP_FTEXT_NONE)
+		return;
+	bp_ftext_enter(r, l->cpu, func, c->irq ? BP_EV_IRQ : BP_EV_CALL);
+	c->irq = false;
+	r->funcs[func].recorded_ns += l->duration_ns;
+	c->newest_ns += l->duration_ns;
+	bp_ftext_leave(r, l->cpu, 1);
+}
+
+/*
+ * The call ended here but did not begin here. Without a task column it may have begun on another CPU, whose
+ * clock then tells its end. Otherwise its beginning was not recorded: it is entered when that was after all
+ * that is known of this CPU.
+ */
+static __attribute__((noinline)) void lone_close(struct bp_ftext *r, struct bp_ftext_cpu *c,
+						 struct bp_ftext_task *t, uint32_t func,
+						 const struct bp_ftext_line *l)
+{
+	uint64_t start = c->newest_ns;
+
+	if (func == BP_FTEXT_NONE)
+		return;
+	if (t == c->unnamed) {
+		for (uint32_t i = 0; i < r->n_cpus; i++) {
+			struct bp_ftext_cpu *o = r->cpus[i];
+			struct bp_ftext_task *u = o ? o->unnamed : NULL;
+			struct bp_ftext_frame *f = u && u->n ? &u->frames[u->n - 1] : NULL;
+			uint64_t end;
+
+			if (!f || u == t || !f->live || f->func != func || f->depth != l->depth ||
+			    o->running != u)
+				continue;
+			f->live = false;
+			if (o->holding)
+				bp_ftext_release(r, i, 0);
+			end = f->enter_ns + l->duration_ns;
+			if (end < o->newest_ns)
+				end = o->newest_ns;
+			o->newest_ns = end;
+			r->funcs[func].recorded_ns += l->duration_ns;
+			r->funcs[func].excess_ns += end - f->enter_ns - l->duration_ns;
+			bp_ftext_fail(r, bp_builder_leave(r->b, i, 1, end, 0));
+			return;
+		}
+	}
+	if (!l->has_duration)
+		return;
+	if (c->holding)
+		bp_ftext_release(r, l->cpu, 0);
+	if (l->has_time) {
+		if (l->time_ns < l->duration_ns || (c->used && l->time_ns - l->duration_ns < c->newest_ns))
+			return;
+		start = l->time_ns - l->duration_ns;
+	} else if (c->used) {
+		return;
+	}
+	bp_ftext_run_task(r, l->cpu, t, start);
+	start = c->newest_ns;
+	r->funcs[func].inserted++;
+	r->funcs[func].recorded_ns += l->duration_ns;
+	c->used = true;
+	bp_ftext_enter(r, l->cpu, func, BP_EV_CALL);
+	c->newest_ns = start + l->duration_ns;
+	bp_ftext_leave(r, l->cpu, 1);
+}
+
+/* The end of a call says when what is held was: before it, when the call itself is not held, else with the
+ * call. */
+static __attribute__((noinline)) void release_at_close(struct bp_ftext *r, const struct bp_ftext_line *l,
+						       const struct bp_ftext_frame *f, bool before)
+{
+	struct bp_ftext_cpu *c = r->cpus[l->cpu];
+	uint64_t end = f->enter_ns + l->duration_ns, shift = 0;
+
+	if (before) {
+		if (end > c->newest_ns)
+			shift = end - c->newest_ns;
+	} else if (l->has_time && l->time_ns != c->stamp_ns) {
+		if (l->time_ns > end)
+			shift = l->time_ns - end;
+	} else {
+		return;
+	}
+	bp_ftext_release(r, l->cpu, shift);
+}
+
+static inline void take_close(struct bp_ftext *r, struct bp_ftext_cpu *c, struct bp_ftext_task *t,
+			      uint32_t func, const struct bp_ftext_line *l, bool count, bool record)
+{
+	uint32_t left = 0, n = t->n;
+
+	/* Deeper calls must have ended. */
+	while (n && t->frames[n - 1].depth > l->depth) {
+		struct bp_ftext_frame *f = &t->frames[--n];
+
+		if (f->live) {
+			left++;
+			if (f->func != BP_FTEXT_NONE)
+				r->funcs[f->func].uncertain++;
+		}
+		if (count)
+			r->counts.open_without_close++;
+	}
+	t->n = n;
+	if (left) {
+		bp_ftext_run_task(r, l->cpu, t, 0);
+		if (c->holding && n < c->hold_n)
+			bp_ftext_release(r, l->cpu, 0);
+		bp_ftext_leave(r, l->cpu, left);
+	}
+	if (n && t->frames[n - 1].depth == l->depth && (!l->name || func == t->frames[n - 1].func)) {
+		const struct bp_ftext_frame *f = &t->frames[n - 1];
+		struct bp_ftext_func *fn = f->func == BP_FTEXT_NONE ? NULL : &r->funcs[f->func];
+
+		t->n = n - 1;
+		if (count && fn)
+			call_done(fn, l->duration_ns, n == 1);
+		if (record && f->live) {
+			uint64_t end;
+
+			if (c->holding && l->has_duration)
+				release_at_close(r, l, f, n <= c->hold_n);
+			end = f->enter_ns + l->duration_ns;
+			if (!l->has_duration)
+				end = l->has_time ? l->time_ns : c->newest_ns;
+			bp_ftext_run_task(r, l->cpu, t, end);
+			if (fn && f->cpu != l->cpu)
+				fn->uncertain++;
+			if (fn) {
+				fn->recorded_ns += l->duration_ns;
+				fn->excess_ns += c->newest_ns - (f->enter_ns + l->duration_ns);
+			}
+			bp_ftext_leave(r, l->cpu, 1);
+		} else if (record && fn) {
+			fn->uncertain++;
+		}
+		return;
+	}
+	if (count) {
+		r->counts.close_without_open++;
+		if (func != BP_FTEXT_NONE) {
+			r->funcs[func].lone_closes++;
+			r->funcs[func].lone_ns += l->duration_ns;
+		}
+	}
+	if (record)
+		lone_close(r, c, t, func, l);
+}
+
+static inline void take(struct bp_ftext *r, struct bp_ftext_cpu *c, struct bp_ftext_task *t, uint32_t func,
+			const struct bp_ftext_line *l, bool count, bool record)
+{
+	if (l->cls == BP_FTEXT_LEAF)
+		take_leaf(r, c, t, func, l, count, record);
+	else if (l->cls == BP_FTEXT_OPEN)
+		take_open(r, c, t, func, l, count, record);
+	else
+		take_close(r, c, t, func, l, count, record);
+}
+
+/* Whether the line goes on with the calls that the task has open. */
+static bool fits(const struct bp_ftext_task *t, const struct bp_ftext_line *l, uint32_t func)
+{
+	const bool close = l->cls == BP_FTEXT_CLOSE;
+	const struct bp_ftext_frame *f = NULL;
+	uint64_t end, apart;
+
+	for (uint32_t i = t->n; i-- && !f;) {
+		if (t->frames[i].live && t->frames[i].depth < l->depth + close)
+			f = &t->frames[i];
+	}
+	if (!close)
+		return f ? f->depth + 2 == l->depth : l->depth <= 2;
+	if (!f || f->depth != l->depth || (l->name && f->func != func))
+		return false;
+	if (!l->has_duration)
+		return true;
+	end = f->enter_ns + l->duration_ns;
+	apart = end > l->time_ns ? end - l->time_ns : l->time_ns - end;
+	return apart < 2000000 + l->duration_ns / 16;
+}
+
+/*
+ * Only the CPU is known, but what the line goes on with was begun on another one: the task has moved. The two
+ * that stand for the CPUs change places.
+ */
+static struct bp_ftext_task *follow(struct bp_ftext *r, struct bp_ftext_cpu *c, struct bp_ftext_task *t,
+				    uint32_t func, const struct bp_ftext_line *l)
+{
+	if (fits(t, l, func))
+		return t;
+	for (uint32_t i = 0; i < r->n_cpus; i++) {
+		struct bp_ftext_cpu *o = r->cpus[i];
+		struct bp_ftext_task *u = o && o != c && !o->block ? o->unnamed : NULL;
+		struct bp_ftext_task *counter;
+
+		if (!u || !u->counter || !u->n || !fits(u, l, func))
+			continue;
+		counter = u->counter;
+		u->counter = t->counter;
+		t->counter = counter;
+		o->unnamed = t;
+		c->unnamed = u;
+		return u;
+	}
+	return t;
+}
+
+/* Calls that are counted by another rule than the one they are recorded by. */
+static __attribute__((noinline)) void take_twice(struct bp_ftext *r, struct bp_ftext_cpu *c,
+						 struct bp_ftext_task *t, uint32_t func,
+						 const struct bp_ftext_line *l)
+{
+	take(r, c, t->counter, func, l, true, false);
+	if (t == c->unnamed && l->has_time)
+		t = follow(r, c, t, func, l);
+	take(r, c, t, func, l, false, true);
+}
+
+/* The task that the line belongs to: by its column, the last switch block, or nothing but the CPU. */
+static inline struct bp_ftext_task *task_of_line(struct bp_ftext *r, struct bp_ftext_cpu *c,
+						 const struct bp_ftext_line *l)
+{
+	if (l->task) {
+		struct bp_ftext_task *t = c->last;
+
+		r->task_column = true;
+		if (t && t->pid && t->key_len == l->task_len && !memcmp(t->key, l->task, l->task_len))
+			return t;
+		t = bp_ftext_task_of(r, l->cpu, l->task, l->task_len);
+		c->last = t;
+		return t;
+	}
+	if (c->block)
+		return c->block;
+	return c->unnamed ? c->unnamed : bp_ftext_unnamed(r, l->cpu, l->has_time);
+}
+
+static void comment(struct bp_ftext *r, struct bp_ftext_cpu *c, const struct bp_ftext_line *l)
+{
+	const char *p = l->name, *e = p + l->name_len, *q = p;
+	uint64_t now = c->newest_ns;
+
+	if (l->has_time && l->time_ns > now)
+		now = l->time_ns;
+	while (q < e &&
+	       (*q == '_' || (unsigned char)((*q | 32) - 'a') < 26 || (unsigned char)(*q - '0') < 10))
+		q++;
+	if (q > p && e - q > 1 && q[0] == ':' && q[1] == ' ') {
+		if (q - p == 12 && !memcmp(p, "sched_switch", 12))
+			bp_ftext_comms(r, q, e, now);
+		return;
+	}
+	bp_ftext_mark(r, l->cpu, now, p, e);
+}
+
+static inline void count_line(struct bp_ftext *r, struct bp_ftext_cpu *c, const struct bp_ftext_line *l)
+{
+	r->counts.of_class[l->cls]++;
+	r->counts.flags += l->flags;
+	if (l->mark)
+		r->counts.overhead[mark_index(l->mark)]++;
+	if (l->has_cpu)
+		c->lines++;
+	if (l->has_time) {
+		if (r->counts.first_ns == UINT64_MAX)
+			r->counts.first_ns = l->time_ns;
+		r->counts.last_ns = l->time_ns;
+	}
+}
+
+static inline void take_call(struct bp_ftext *r, struct bp_ftext_cpu *c, const struct bp_ftext_line *l,
+			     uint32_t func)
+{
+	struct bp_ftext_task *t = task_of_line(r, c, l);
+
+	if (!t)
+		return;
+	if (func != BP_FTEXT_NONE) {
+		r->funcs[func].leaves += l->cls == BP_FTEXT_LEAF;
+		r->funcs[func].opens += l->cls == BP_FTEXT_OPEN;
+	}
+	if (__builtin_expect(t->counter != NULL, 0))
+		take_twice(r, c, t, func, l);
+	else
+		take(r, c, t, func, l, true, true);
+}
+
+void bp_ftext_graph(struct bp_ftext *r, const struct bp_ftext_line *l)
+{
+	struct bp_ftext_cpu *c = bp_ftext_cpu(r, l->cpu);
+	uint32_t func = BP_FTEXT_NONE;
+
+	if (!c)
+		return;
+	count_line(r, c, l);
+	if (memcmp(&r->columns, &l->columns, sizeof(l->columns)) != 0) {
+		r->columns = l->columns;
+		r->cpu_mask = 0;
+	}
+	if (l->cls == BP_FTEXT_COMMENT) {
+		comment(r, c, l);
+		return;
+	}
+	if (l->cls == BP_FTEXT_IRQ) {
+		c->irq = !l->irq_end;
+		return;
+	}
+	if (l->name)
+		func = bp_ftext_intern(r, l->name, l->name_len);
+	if (l->cls == BP_FTEXT_CLOSE && l->name)
+		r->counts.close_named++;
+	take_call(r, c, l, func);
+}
+
+/* Bytes that may be read behind the start of the last column by what follows. */
+#define FAST_ROOM 128
+
+#define BYTES(x) (0x0101010101010101ull * (x))
+
+/* Eight bytes at a time, the first in the lowest bits: this code runs on little-endian machines, as
+ * recordings do. */
+static inline uint64_t load8(const char *p)
+{
+	uint64_t v;
+
+	memcpy(&v, p, 8);
+	return v;
+}
+
+/* Up to seven digits at *@p, of which @at_most count; how many there are, 0 if none or more. */
+static inline unsigned digits7(const char *p, unsigned at_most, uint64_t *ret)
+{
+	uint64_t v = load8(p) ^ BYTES('0'), other = ((v + BYTES(0x76)) | v) & BYTES(0x80);
+	unsigned n, take;
+
+	if (!other)
+		return 0;
+	n = (unsigned)__builtin_ctzll(other) >> 3;
+	if (!n)
+		return 0;
+	take = n < at_most ? n : at_most;
+	v <<= 64 - 8 * take;
+	/* Pairs of digits, then pairs of those, then of those. */
+	v = v * 10 + (v >> 8);
+	*ret = ((v & 0x000000ff000000ffull) * 0x000f424000000064ull +
+		((v >> 16) & 0x000000ff000000ffull) * 0x0000271000000001ull) >>
+	       32;
+	return n;
+}
+
+/* The duration column, whose bar is at @bar. */
+static inline bool fast_duration(const char *q, const char *bar, struct bp_ftext_line *l)
+{
+	static const uint16_t scale[4] = {0, 100, 10, 1};
+	uint64_t us, frac = 0;
+	unsigned n;
+
+	if (bar - q == 15 && q[0] == ' ' && q[2] == ' ' && q[3] != ' ') {
+		if (q[1] != ' ') {
+			if (!is_mark(q[1]))
+				return false;
+			l->mark = q[1];
+		}
+		q += 3;
+	} else {
+		q = bp_ftext_spaces(q, bar);
+		if (q == bar)
+			return true;
+		if (is_mark(*q)) {
+			if (bar - q < 8 || q[1] != ' ')
+				return false;
+			l->mark = *q;
+			q = bp_ftext_spaces(q + 2, bar);
+		}
+	}
+	n = digits7(q, 7, &us);
+	if (!n)
+		return false;
+	q += n;
+	if (*q == '.') {
+		n = digits7(q + 1, 3, &frac);
+		frac *= scale[n < 3 ? n : 3];
+		q += 1 + n;
+	}
+	/* What ended before the bar and is followed by nothing but the blanks that fill the column */
+	if (bar - q < 3 || bar - q > 10 || q[0] != ' ' || q[1] != 'u' || q[2] != 's' ||
+	    ((load8(bar - 8) ^ BYTES(' ')) >> 8 >> (8 * (10 - (bar - q)))))
+		return false;
+	l->duration_ns = us * 1000 + frac;
+	l->has_duration = true;
+	return true;
+}
+
+/* The columns that may differ between lines; false: this is not such a line. */
+static inline bool fast_columns(struct bp_ftext *r, const char *p, struct bp_ftext_line *l)
+{
+	const struct bp_ftext_columns *k = &r->columns;
+	const char *q = p, *bar = p + k->bar, *z;
+	uint64_t v = 0, frac = 0;
+	unsigned n;
+
+	if (k->time) {
+		z = p + k->time;
+		q = bp_ftext_spaces(q, z);
+		n = digits7(q, 7, &v);
+		q += n;
+		if (*z != '|' || !n || *q != '.')
+			return false;
+		n = digits7(q + 1, 7, &frac);
+		q += 1 + n;
+		if (n != 6 || q >= z || *q != ' ')
+			return false;
+		l->has_time = true;
+		l->time_ns = v * 1000000000 + frac * 1000;
+		q = z + 1;
+	}
+	if (k->cpu && r->cpu_mask && !((load8(p) ^ r->cpu_text) & r->cpu_mask)) {
+		l->has_cpu = true;
+		l->cpu = r->cpu_number;
+		q = p + k->cpu + 1;
+	} else if (k->cpu) {
+		z = p + k->cpu;
+		q = bp_ftext_spaces(q, z);
+		n = digits7(q, 7, &v);
+		if (*z != ')' || !n || q + n != z || v >= BP_BUILDER_CPUS)
+			return false;
+		l->has_cpu = true;
+		l->cpu = (uint32_t)v;
+		q = z + 1;
+		/* " 0)" and nothing before it: the next line is likely to begin with the same bytes. */
+		r->cpu_mask = !k->time && k->cpu < 7 ? ~0ull >> (56 - 8 * k->cpu) : 0;
+		r->cpu_text = load8(p);
+		r->cpu_number = l->cpu;
+	}
+	if (k->task) {
+		z = p + k->task;
+		if (*z != '|')
+			return false;
+		q = bp_ftext_spaces(q, z);
+		l->task = q;
+		q = z + 1;
+		while (z > l->task && z[-1] == ' ')
+			z--;
+		l->task_len = (uint32_t)(z - l->task);
+		if (!l->task_len)
+			return false;
+	}
+	if (k->flags) {
+		z = p + k->flags;
+		if (*z != '|' || z[-1] != ' ' || z[-2] == ' ')
+			return false;
+		l->flags = true;
+		q = z + 1;
+	}
+	if (bar - q == 15 && load8(q) == BYTES(' ') && load8(bar - 8) == BYTES(' '))
+		return true;
+	return fast_duration(q, bar, l);
+}
+
+static inline const char *fast_spaces(const char *p, const char *e)
+{
+#ifdef __SSE2__
+	/* Nearly all calls are less deep than this. */
+	const __m128i blank = _mm_set1_epi8(' ');
+	uint64_t m0 = (uint32_t)_mm_movemask_epi8(_mm_cmpeq_epi8(_mm_loadu_si128((const __m128i *)p), blank));
+	uint64_t m1 =
+	    (uint32_t)_mm_movemask_epi8(_mm_cmpeq_epi8(_mm_loadu_si128((const __m128i *)(p + 16)), blank));
+	uint64_t m2 =
+	    (uint32_t)_mm_movemask_epi8(_mm_cmpeq_epi8(_mm_loadu_si128((const __m128i *)(p + 32)), blank));
+	uint64_t m3 =
+	    (uint32_t)_mm_movemask_epi8(_mm_cmpeq_epi8(_mm_loadu_si128((const __m128i *)(p + 48)), blank));
+	uint64_t other = ~(m0 | m1 << 16 | m2 << 32 | m3 << 48);
+
+	if (other)
+		return p + __builtin_ctzll(other);
+#endif
+	return bp_ftext_spaces(p, e);
+}
+
+bool bp_ftext_graph_fast(struct bp_ftext *r, const char *p, const char *e, const char *end)
+{
+	const struct bp_ftext_columns *k = &r->columns;
+	struct bp_ftext_line l = {0};
+	uint32_t func = BP_FTEXT_NONE, at;
+	struct bp_ftext_cpu *c;
+	const char *q;
+
+	if (!k->bar || e - p < k->bar + 2 || end - p < k->bar + FAST_ROOM || p[k->bar] != '|' ||
+	    !fast_columns(r, p, &l))
+		return false;
+	q = fast_spaces(p + k->bar + 1, e);
+	if (q == e)
+		return false;
+	l.depth = (uint32_t)(q - (p + k->bar + 1));
+	if (e - q > 3 && e[-1] == ';' && e[-2] == ')' && e[-3] == '(') {
+		l.cls = BP_FTEXT_LEAF;
+		l.name_len = (uint32_t)(e - 3 - q);
+	} else if (e - q > 4 && e[-1] == '{' && e[-2] == ' ' && e[-3] == ')' && e[-4] == '(') {
+		l.cls = BP_FTEXT_OPEN;
+		l.name_len = (uint32_t)(e - 4 - q);
+	} else if (*q == '}') {
+		l.cls = BP_FTEXT_CLOSE;
+		if (e - q > 8 && q[1] == ' ' && q[2] == '/' && q[3] == '*' && q[4] == ' ' && e[-1] == '/' &&
+		    e[-2] == '*' && e[-3] == ' ') {
+			q += 5;
+			l.name_len = (uint32_t)(e - 3 - q);
+		} else if (e - q != 1) {
+			return false;
+		}
+	} else {
+		return false;
+	}
+	c = r->cpus[l.cpu];
+	if (!c)
+		return false;
+	if (l.name_len) {
+		/* A name that was seen before; the others are looked at more closely. */
+		if (l.name_len > BP_FTEXT_NAME_MAX)
+			return false;
+		l.name = q;
+		func = bp_ftext_find(r, bp_ftext_hash(q, l.name_len), q, l.name_len, &at);
+		if (func == BP_FTEXT_NONE)
+			return false;
+		r->counts.close_named += l.cls == BP_FTEXT_CLOSE;
+	}
+	count_line(r, c, &l);
+	take_call(r, c, &l, func);
+	return true;
+}
+
+bool bp_ftext_switch(struct bp_ftext *r, const char *p, const char *e)
+{
+	const char *q = bp_ftext_spaces(p, e), *arrow, *from, *from_end, *to;
+	struct bp_ftext_cpu *c;
+	size_t comm_len;
+	uint64_t cpu;
+	int64_t pid;
+
+	if (!bp_ftext_number(&q, e, &cpu) || cpu >= BP_BUILDER_CPUS || q == e || *q != ')')
+		return false;
+	arrow = memmem(q, (size_t)(e - q), " => ", 4);
+	if (!arrow)
+		return false;
+	from = bp_ftext_spaces(q + 1, arrow);
+	from_end = arrow;
+	while (from_end > from && from_end[-1] == ' ')
+		from_end--;
+	to = bp_ftext_spaces(arrow + 4, e);
+	while (e > to && e[-1] == ' ')
+		e--;
+	if (!bp_ftext_pid(from, from_end, &pid, &comm_len) || !bp_ftext_pid(to, e, &pid, &comm_len))
+		return false;
+	c = bp_ftext_cpu(r, (uint32_t)cpu);
+	if (!c || r->task_column)
+		return true;
+	/* Up to here the CPU stood for the task that now is named. */
+	if (c->unnamed && !c->block && c->unnamed->id != BP_FTEXT_NONE &&
+	    bp_ftext_pid(from, from_end, &pid, &comm_len) && comm_len < 16) {
+		char name[16];
+
+		memcpy(name, from, comm_len);
+		name[comm_len] = '\0';
+		bp_ftext_fail(r, bp_builder_rename(r->b, c->unnamed->id, name, c->newest_ns));
+	}
+	bp_ftext_task_of(r, (uint32_t)cpu, from, (size_t)(from_end - from));
+	c->block = bp_ftext_task_of(r, (uint32_t)cpu, to, (size_t)(e - to));
+	return true;
+}
