@@ -106,7 +106,7 @@ static void cell(void *ctx, size_t i, size_t field, struct bp_cell *c)
 		break;
 	case C_PID:
 		task = bp_analysis_task(a, x->task);
-		if (task->known && !(task->flags & BP_TASK_BOOT))
+		if (bp_task_has_pid(task))
 			bp_cell_int(c, task->pid);
 		break;
 	case C_NAME:

@@ -237,7 +237,7 @@ static void load_cell(void *ctx, size_t row, size_t field, struct bp_cell *c)
 			bp_cell_str(c, bp_analysis_task_name(m->a, l->task, c->buf));
 		break;
 	case M_PID:
-		if (t->known)
+		if (bp_task_has_pid(t))
 			bp_cell_int(c, t->pid);
 		break;
 	case M_PARENT:

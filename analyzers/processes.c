@@ -183,7 +183,7 @@ static void parent_cell(const struct bp_analysis *a, const struct bp_task_info *
 		return;
 	if (field == P_PARENT)
 		bp_cell_str(c, bp_analysis_task_name(a, t->parent, c->buf));
-	else
+	else if (bp_task_has_pid(parent))
 		bp_cell_int(c, parent->pid);
 }
 
@@ -198,7 +198,7 @@ static void cell(void *ctx, size_t row, size_t field, struct bp_cell *c)
 
 	switch (field) {
 	case P_PID:
-		if (i->known && !boot)
+		if (bp_task_has_pid(i))
 			bp_cell_int(c, i->pid);
 		break;
 	case P_PROCESS:

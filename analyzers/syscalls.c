@@ -173,7 +173,7 @@ static void pid_cell(const struct bp_analysis *a, uint32_t task, struct bp_cell 
 {
 	const struct bp_task_info *t = bp_analysis_task(a, task);
 
-	if (t->known && !(t->flags & BP_TASK_BOOT))
+	if (bp_task_has_pid(t))
 		bp_cell_int(c, t->pid);
 }
 

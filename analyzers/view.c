@@ -711,15 +711,24 @@ void bp_view_notes(struct bp_analysis *a, struct bp_report *r)
 	size_t n_folds;
 	const struct bp_fold *folds = bp_trace_folds(a->trace, &n_folds);
 	const char *deterministic = bp_trace_info(a->trace, "deterministic");
+	const char *imported = bp_trace_info(a->trace, "import_format");
 
-	if (a->query->clock == BP_CLOCK_TIME)
+	if (imported) {
+		const char *clock_time = bp_trace_info(a->trace, "clock_time");
+		const char *stacks = bp_trace_info(a->trace, "import_stacks");
+
+		bp_report_note(r, "imported from %s; clock: %s; call stacks: %s", imported,
+			       clock_time ? clock_time : "the trace's own",
+			       stacks && *stacks ? stacks : "from the trace");
+	} else if (a->query->clock == BP_CLOCK_TIME) {
 		bp_report_note(
 		    r, "clock: host time, from the start of QEMU; under emulation it is not the guest's own "
 		       "time; --clock=insns counts instructions");
-	else
+	} else {
 		bp_report_note(
 		    r, "clock: instructions executed%s",
 		    deterministic && !strcmp(deterministic, "yes") ? ", repeatable in this recording" : "");
+	}
 	note_filters(a, r);
 	if (n_folds) {
 		uint64_t calls = 0;

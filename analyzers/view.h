@@ -31,6 +31,12 @@ struct bp_task_info {
 	uint64_t exit_code;
 };
 
+/* Does the task have a number? Imported traces do not always tell, and boot code has none. */
+static inline bool bp_task_has_pid(const struct bp_task_info *t)
+{
+	return t->known && !(t->flags & BP_TASK_BOOT) && t->pid != UINT32_MAX;
+}
+
 /* A part of the ledger of the run: see phases.h. */
 struct bp_phase;
 
