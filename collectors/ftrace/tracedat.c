@@ -79,6 +79,7 @@ struct event {
 	 * records of `whole` bytes: what is read most is read without asking again. 0: not so.
 	 */
 	uint32_t whole;
+	const struct bp_tep_field *called; /* of GRAPH_EXIT: when the function began */
 	uint32_t marks;
 	uint64_t count;
 	uint32_t func; /* the function that stands for it, NO_FUNC: none yet */
@@ -536,12 +537,44 @@ static inline bool graph_fields(const struct stream *st, const struct event *ev,
 	return number(st, ev->f[0], addr) && number(st, ev->f[1], depth);
 }
 
+/*
+ * When a function began that calls no other: the next record is its exit, which says so. The record of the
+ * entry is written later, and much later when the tracer's own code is cold.
+ */
+static uint64_t leaf_start(const struct stream *st, uint64_t addr, uint64_t depth)
+{
+	const struct bp_td_stream *s = &st->s;
+	const struct bp_tep *tep = &s->file->tep;
+	const struct event *ev;
+	const uint8_t *p = s->pos;
+	uint32_t head, index;
+	uint64_t called;
+
+	if (!st->in->plain_head || st->in->to_peer || st->in->from_tsc || s->page_end - p < 4)
+		return st->key;
+	head = load32(p);
+	p += 4;
+	/* Longer ones and those a long time later are written in another way. */
+	if ((head & 31) > 28 || (head & 31) < 2 || 4 * (head & 31) > (size_t)(s->page_end - p))
+		return st->key;
+	index = tep->by_id[load32(p) & 0xffff];
+	ev = index == BP_TEP_NO_EVENT ? NULL : &st->in->events[index];
+	if (!ev || ev->kind != GRAPH_EXIT || !ev->whole || !ev->called || 4 * (head & 31) < ev->whole ||
+	    (uint32_t)ev->called->offset + 8 > 4 * (head & 31) || ev->called->size != 8 ||
+	    load32(p + 4) != load32(s->data + 4) || load64(p + ev->f[0]->offset) != addr ||
+	    load32(p + ev->f[1]->offset) != (uint32_t)depth)
+		return st->key;
+	called = load64(p + ev->called->offset);
+	return called > st->cpu->now && called < st->key ? called : st->key;
+}
+
 static struct bp_err *graph_entry(struct importer *m, struct stream *st, struct task *t,
 				  const struct event *ev)
 {
 	uint64_t addr, depth;
 	uint32_t func, n = t->n;
 	bool hardirq = common_flags(st) & FLAG_HARDIRQ, before = false;
+	const uint64_t written = st->key;
 	struct bp_err *err;
 
 	if (!graph_fields(st, ev, &addr, &depth) || (int32_t)depth < 0) {
@@ -556,14 +589,18 @@ static struct bp_err *graph_entry(struct importer *m, struct stream *st, struct 
 			m->open_entries++;
 			n = i;
 		}
-	if (!err)
+	if (!err && n == t->n)
+		st->key = leaf_start(st, addr, depth);
+	else if (!err)
 		err = leave_to(m, st, t, n, st->key);
 	if (err)
 		return err;
 	for (uint32_t i = t->n; hardirq && i-- && !before;)
 		before = t->frames[i].hardirq;
-	return push(m, st, t, (struct frame){addr, func, (int32_t)depth, NO_SYSCALL, hardirq},
-		    hardirq && !before ? BP_EV_IRQ : BP_EV_CALL);
+	err = push(m, st, t, (struct frame){addr, func, (int32_t)depth, NO_SYSCALL, hardirq},
+		   hardirq && !before ? BP_EV_IRQ : BP_EV_CALL);
+	st->key = written;
+	return err;
 }
 
 static struct bp_err *graph_exit(struct importer *m, struct stream *st, struct task *t,
@@ -1204,6 +1241,8 @@ static void classify(const struct bp_tep *tep, const struct bp_tep_event *te, st
 		ev->kind = known[i].kind;
 		for (size_t k = 0; k < 3 && known[i].fields[k]; k++)
 			ev->f[k] = bp_tep_find(tep, te, known[i].fields[k]);
+		if (ev->kind == GRAPH_EXIT)
+			ev->called = bp_tep_find(tep, te, "calltime");
 		if (ev->kind == SPAN_ENTRY || ev->kind == SPAN_EXIT)
 			snprintf(ev->what, sizeof(ev->what), "%s",
 				 known[i].name[0] == 'i' ? "irq" : "softirq");

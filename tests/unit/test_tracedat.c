@@ -424,6 +424,32 @@ static void test_syscalls(void **state)
 	free(p.b.data);
 }
 
+/* The exit of a function that calls no other says when it began. */
+static void test_leaf(void **state)
+{
+	static const struct make m = {.version = 6, .long_bytes = 8};
+	struct pages p = pages_of(&m);
+	struct bp_import_stats stats;
+	struct bytes b;
+	struct told t;
+
+	(void)state;
+	page_open(&p, 1000);
+	rec_entry(&p, 1000, 7, OUTER, 0);
+	rec_entry(&p, 1100, 7, INNER, 1);
+	rec_exit(&p, 1200, 7, INNER, 1, 1040);
+	rec_entry(&p, 1300, 7, INNER, 1);
+	rec_exit(&p, 1400, 7, INNER, 1, 900);
+	rec_exit(&p, 1500, 7, OUTER, 0, 950);
+	page_commit(&p, 0);
+	b = make_file(&m, &p, 1);
+	ok(import_bytes(&b, &stats));
+	t = recording();
+	assert_non_null(strstr(t.text, "outer@1000 inner@1040 -1@1200 inner@1300 -1@1400 -1@1500 "));
+	free(b.data);
+	free(p.b.data);
+}
+
 /* What the task that is switched away from does afterwards takes no time of the next one. */
 static void test_switch_tail(void **state)
 {
@@ -812,12 +838,19 @@ static int teardown(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    cmocka_unit_test(test_made),         cmocka_unit_test(test_recovered),
-	    cmocka_unit_test(test_losses),       cmocka_unit_test(test_function_tracer),
-	    cmocka_unit_test(test_syscalls),     cmocka_unit_test(test_switch_tail),
-	    cmocka_unit_test(test_join),         cmocka_unit_test(test_hostile_formats),
-	    cmocka_unit_test(test_record_types), cmocka_unit_test(test_cut_everywhere),
-	    cmocka_unit_test(test_corpus),       cmocka_unit_test(test_corpus_truncated),
+	    cmocka_unit_test(test_made),
+	    cmocka_unit_test(test_recovered),
+	    cmocka_unit_test(test_losses),
+	    cmocka_unit_test(test_function_tracer),
+	    cmocka_unit_test(test_syscalls),
+	    cmocka_unit_test(test_switch_tail),
+	    cmocka_unit_test(test_leaf),
+	    cmocka_unit_test(test_join),
+	    cmocka_unit_test(test_hostile_formats),
+	    cmocka_unit_test(test_record_types),
+	    cmocka_unit_test(test_cut_everywhere),
+	    cmocka_unit_test(test_corpus),
+	    cmocka_unit_test(test_corpus_truncated),
 	    cmocka_unit_test(test_corpus_cut),
 	};
 
