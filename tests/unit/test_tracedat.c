@@ -523,12 +523,11 @@ static void test_hostile_formats(void **state)
 	    "name: x\nID: -1\nformat:\n",
 	    "name: x\nID: 314\nformat:\n\tfield:long id;\toffset:0;\tsize:8;\tsigned:1;\n",
 	    "name: x\nID: 998\nformat:\n\tfield:;\toffset:0;\tsize:8;\tsigned:1;\n",
-	    "name: x\nID: 998\nformat:\n\tfield:int "
-	    "a[4294967297];\toffset:0;\tsize:99999999999;\tsigned:1;\n",
-	    "name: x\nID: 998\nformat:\n\tfield:__data_loc char[] a;\toffset:65535;\tsize:4;\tsigned:1;\n",
+	    "name: x\nID: 998\nformat:\n\tfield:int a[4294967297];\toffset:0;\tsize:99999999999;\n",
+	    "name: x\nID: 998\nformat:\n\tfield:__data_loc char[] a;\toffset:65535;\tsize:4;\n",
 	    "name: x\nID: 998\nformat:\n\tfield:int a;\toffset:0\n\tfield\n\tfield:\n",
-	    "name: x\nID: 998\nformat:\n\tfield:int ((((((((((((((((((;\toffset:1;\tsize:1;\tsigned:1;\n",
-	    "name: x\nID: 998\nprint fmt: \"%s\", ((((((((((((((((((((((((((((((((((((((((((\n",
+	    "name: x\nID: 998\nformat:\n\tfield:int ((((((((((;\toffset:1;\tsize:1;\tsigned:1;\n",
+	    "name: x\nID: 998\nprint fmt: \"%s\", ((((((((((((((((((((((((((((((((((\n",
 	};
 
 	(void)state;
