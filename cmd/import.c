@@ -62,7 +62,7 @@ static const struct option options[] = {
 /* An import under way. */
 struct job {
 	const struct bp_import_options *o;
-	const char *out;      /* created when the first file is known to be a trace */
+	const char *out; /* created when the first file is known to be a trace */
 	struct bp_trace_writer *writer;
 	struct bp_builder *builder;
 	struct bp_foreign *foreign;
@@ -153,7 +153,8 @@ static bool progress(void *self)
 	size = bp_source_size(j->source);
 	done = bp_source_consumed(j->source);
 	if (size)
-		fprintf(stderr, "\r\033[Kimporting: %" PRIu64 " %%, %" PRIu64 " MB", done * 100 / size, done >> 20);
+		fprintf(stderr, "\r\033[Kimporting: %" PRIu64 " %%, %" PRIu64 " MB", done * 100 / size,
+			done >> 20);
 	else
 		fprintf(stderr, "\r\033[Kimporting: %" PRIu64 " MB", done >> 20);
 	j->shown = true;
@@ -238,7 +239,8 @@ static void sample_some(struct job *j, const uint8_t *data, size_t len, bool big
 		sample_binary(j->foreign, data, len, big_endian);
 }
 
-/* Looks for addresses of the kernel all over the file, as far as that can be done without reading all of it. */
+/* Looks for addresses of the kernel all over the file, as far as that can be done without reading all of it.
+ */
 static BP_MUST_CHECK struct bp_err *sample(struct job *j, const char *path)
 {
 	bp_cleanup(source_closep) struct bp_source *again = NULL;
@@ -315,9 +317,10 @@ static BP_MUST_CHECK struct bp_err *choose(struct job *j, const char *format)
 		}
 	}
 	if (!j->importer)
-		return bp_err_data(bp_source_path(j->source), 0, "%s",
-				   len ? "neither a recording of bootprof nor a trace that bootprof import reads"
-				       : "the file is empty, neither a recording nor a trace");
+		return bp_err_data(
+		    bp_source_path(j->source), 0, "%s",
+		    len ? "neither a recording of bootprof nor a trace that bootprof import reads"
+			: "the file is empty, neither a recording nor a trace");
 	return NULL;
 }
 
@@ -344,14 +347,17 @@ static void add_stats(struct job *j, const struct bp_import_stats *s)
 static void note_file(struct job *j, const char *path, const struct bp_import_stats *s)
 {
 	if (s->skipped && s->first_bad_offset != UINT64_MAX)
-		note(j, "%s: %" PRIu64 " of %" PRIu64 " records or lines were not understood, the first at offset %" PRIu64
-			"%s%.*s", path, s->skipped, add(s->records, s->skipped), s->first_bad_offset,
+		note(j,
+		     "%s: %" PRIu64 " of %" PRIu64
+		     " records or lines were not understood, the first at offset %" PRIu64 "%s%.*s",
+		     path, s->skipped, add(s->records, s->skipped), s->first_bad_offset,
 		     s->first_bad[0] ? ": " : "", (int)sizeof(s->first_bad), s->first_bad);
 	else if (s->skipped)
-		note(j, "%s: %" PRIu64 " of %" PRIu64 " records or lines were not understood", path, s->skipped,
-		     add(s->records, s->skipped));
+		note(j, "%s: %" PRIu64 " of %" PRIu64 " records or lines were not understood", path,
+		     s->skipped, add(s->records, s->skipped));
 	if (s->lost)
-		note(j, "%s: the trace says that %" PRIu64 " events were lost when it was made", path, s->lost);
+		note(j, "%s: the trace says that %" PRIu64 " events were lost when it was made", path,
+		     s->lost);
 	if (s->truncated)
 		note(j, "%s: ends in the middle of something", path);
 }
@@ -369,7 +375,8 @@ static BP_MUST_CHECK struct bp_err *import_one(struct job *j, const char *path)
 	if (!err && !j->writer)
 		err = bp_trace_writer_create(j->out, 0, &j->writer);
 	if (!err)
-		err = j->builder ? bp_builder_next_source(j->builder) : bp_builder_create(j->writer, &j->builder);
+		err = j->builder ? bp_builder_next_source(j->builder)
+				 : bp_builder_create(j->writer, &j->builder);
 	if (err)
 		return err;
 	im = (struct bp_import){
@@ -411,7 +418,8 @@ static BP_MUST_CHECK struct bp_err *import_one(struct job *j, const char *path)
 
 /* ---- what is noted in the recording ---- */
 
-static BP_MUST_CHECK struct bp_err *info(struct job *j, const char *key, const char *fmt, ...) BP_PRINTF(3, 4);
+static BP_MUST_CHECK struct bp_err *info(struct job *j, const char *key, const char *fmt, ...)
+    BP_PRINTF(3, 4);
 static struct bp_err *info(struct job *j, const char *key, const char *fmt, ...)
 {
 	char text[4096];
@@ -442,9 +450,11 @@ static void why_unnamed(const struct job *j, struct bp_strbuf *sb)
 		bp_strbuf_addf(sb, "%s%" PRIu64 " are in modules, whose names --kallsyms gives",
 			       sb->len ? ", " : "", m->modules);
 	if (m->other)
-		bp_strbuf_addf(sb, "%s%" PRIu64 " are in no function of the kernel", sb->len ? ", " : "", m->other);
+		bp_strbuf_addf(sb, "%s%" PRIu64 " are in no function of the kernel", sb->len ? ", " : "",
+			       m->other);
 	if (m->early)
-		bp_strbuf_addf(sb, "%s%" PRIu64 " came before the KASLR slide was known", sb->len ? ", " : "", m->early);
+		bp_strbuf_addf(sb, "%s%" PRIu64 " came before the KASLR slide was known", sb->len ? ", " : "",
+			       m->early);
 	if (m->low || !sb->len)
 		bp_strbuf_addf(sb, "%sthe others are in user space, firmware or early boot code",
 			       sb->len ? ", " : "");
@@ -457,13 +467,17 @@ static void note_names(struct job *j)
 
 	if (j->foreign && bp_foreign_has_names(j->foreign) && fit->sample) {
 		if (!fit->known)
-			note(j, "no KASLR slide fits: with the best one (0x%" PRIx64 ") %zu of %zu sampled addresses are "
-				"starts of functions, with the second best %zu; is this the guest's kernel?",
+			note(j,
+			     "no KASLR slide fits: with the best one (0x%" PRIx64
+			     ") %zu of %zu sampled addresses are "
+			     "starts of functions, with the second best %zu; is this the guest's kernel?",
 			     fit->slide, fit->on_start, fit->sample, fit->second_on_start);
 		else if (!fit->sure)
-			note(j, "the KASLR slide 0x%" PRIx64 " is not sure: with it %zu of %zu sampled addresses are starts "
-				"of functions, with 0x%" PRIx64 " %zu", fit->slide, fit->on_start, fit->sample, fit->second,
-			     fit->second_on_start);
+			note(j,
+			     "the KASLR slide 0x%" PRIx64
+			     " is not sure: with it %zu of %zu sampled addresses are starts "
+			     "of functions, with 0x%" PRIx64 " %zu",
+			     fit->slide, fit->on_start, fit->sample, fit->second, fit->second_on_start);
 	}
 	if (s->addresses && s->unnamed) {
 		bp_cleanup(bp_strbuf_deinit) struct bp_strbuf why = BP_STRBUF_INIT;
@@ -511,7 +525,8 @@ static BP_MUST_CHECK struct bp_err *write_infos(struct job *j)
 			err = info(j, "kaslr_slide", "0x%" PRIx64, j->fit.slide);
 		if (!err && j->fit.sample)
 			err = info(j, "kaslr_fit",
-				   "%s: %zu of %zu sampled addresses are starts of functions, %zu with the second best slide",
+				   "%s: %zu of %zu sampled addresses are starts of functions, %zu with the "
+				   "second best slide",
 				   j->fit.sure ? "sure" : "not sure", j->fit.on_start, j->fit.sample,
 				   j->fit.second_on_start);
 	}
@@ -632,7 +647,8 @@ static BP_MUST_CHECK struct bp_err *set_slide(struct bp_foreign_options *n, cons
 	errno = 0;
 	n->slide = strtoull(arg, &end, 0);
 	if (*arg < '0' || *arg > '9' || *end || errno || n->slide % 0x1000 || n->slide >= 1u << 31)
-		return bp_err_new(BP_EUSAGE, "--kaslr: '%s' is neither auto nor an offset such as 0x1e000000", arg);
+		return bp_err_new(BP_EUSAGE, "--kaslr: '%s' is neither auto nor an offset such as 0x1e000000",
+				  arg);
 	return NULL;
 }
 
@@ -663,7 +679,8 @@ static BP_MUST_CHECK struct bp_err *check_files(const char *out, char **paths, i
 	if (stat(out, &a))
 		return NULL;
 	for (int i = 0; i < n; i++)
-		if (strcmp(paths[i], "-") != 0 && !stat(paths[i], &b) && a.st_dev == b.st_dev && a.st_ino == b.st_ino)
+		if (strcmp(paths[i], "-") != 0 && !stat(paths[i], &b) && a.st_dev == b.st_dev &&
+		    a.st_ino == b.st_ino)
 			return bp_err_new(BP_EUSAGE, "%s is both read and written", out);
 	return NULL;
 }
@@ -675,13 +692,15 @@ static void summary(const struct job *j, uint64_t bytes)
 
 	bp_strbuf_add_term(&sb, j->out, strlen(j->out));
 	fprintf(stderr, "bootprof import: %s: %s, %" PRIu64 " records, %" PRIu64 " calls, %.1f MB, %.2f s",
-		bp_strbuf_str(&sb), bp_strbuf_str(&j->formats), j->stats.records, bp_builder_calls(j->builder),
-		(double)bytes / 1e6, s);
+		bp_strbuf_str(&sb), bp_strbuf_str(&j->formats), j->stats.records,
+		bp_builder_calls(j->builder), (double)bytes / 1e6, s);
 	if (j->stats.stacks[0])
 		fprintf(stderr, "; stacks %.*s", (int)sizeof(j->stats.stacks), j->stats.stacks);
 	if (j->fit.known)
 		fprintf(stderr, "; KASLR slide 0x%" PRIx64 "%s", j->fit.slide,
-			j->fit.sure ? "" : j->fit.sample ? " (not sure)" : " (not checked)");
+			j->fit.sure     ? ""
+			: j->fit.sample ? " (not sure)"
+					: " (not checked)");
 	fputc('\n', stderr);
 }
 

@@ -11,9 +11,9 @@
 #include "core/strbuf.h"
 
 /*
- * Longest time (ns) and most instructions that one event carries; the writer rounds to ticks of up to 1024 ns.
- * What is longer is spread over TICK events, and what is longer than JUMP is not filled with events at all: a
- * damaged time stamp must not become billions of them.
+ * Longest time (ns) and most instructions that one event carries; the writer rounds to ticks of up to 1024
+ * ns. What is longer is spread over TICK events, and what is longer than JUMP is not filled with events at
+ * all: a damaged time stamp must not become billions of them.
  */
 #define DELTA_MAX (UINT32_MAX - 2048)
 #define JUMP ((uint64_t)1 << 42)
@@ -42,19 +42,19 @@ struct task {
 	int64_t pid, tgid;
 	struct bp_frame *frames;
 	uint32_t n, cap;
-	uint32_t over;      /* functions on the stack that are not kept */
-	struct cpu *cpu;    /* where it runs, NULL: nowhere */
-	uint64_t last_ns;   /* newest event of it */
+	uint32_t over;    /* functions on the stack that are not kept */
+	struct cpu *cpu;  /* where it runs, NULL: nowhere */
+	uint64_t last_ns; /* newest event of it */
 	uint64_t cpu_ns, cpu_insns;
-	uint64_t block;     /* in which its stack was given */
+	uint64_t block; /* in which its stack was given */
 };
 
 struct cpu {
-	struct task *task;  /* NULL: not known */
+	struct task *task;          /* NULL: not known */
 	uint64_t now_ns, now_insns; /* newest that was told */
 	uint64_t ev_ns, ev_insns;   /* up to where events were written */
 	uint64_t events;
-	uint32_t number;    /* in the recording */
+	uint32_t number; /* in the recording */
 	bool started;
 };
 
@@ -93,29 +93,29 @@ struct batch {
 
 struct bp_builder {
 	struct bp_trace_writer *w;
-	struct batch *now;          /* being filled */
-	struct cpu *run_cpu;        /* of the run that is open */
+	struct batch *now;   /* being filled */
+	struct cpu *run_cpu; /* of the run that is open */
 	struct task *run_task;
 	uint64_t block;
 
 	/*
-	 * By the numbers of the source that is being read; n_cpus is one more than the largest. All CPUs are in all_cpus,
-	 * by the numbers in the recording.
+	 * By the numbers of the source that is being read; n_cpus is one more than the largest. All CPUs are
+	 * in all_cpus, by the numbers in the recording.
 	 */
 	struct cpu *cpus[BP_BUILDER_CPUS];
 	struct cpu *all_cpus[BP_BUILDER_CPUS];
 	uint32_t n_cpus, n_all_cpus;
 	struct task **tasks;
 	uint32_t n_tasks, cap_tasks;
-	size_t n_frames;            /* room for frames in all tasks */
+	size_t n_frames; /* room for frames in all tasks */
 
-	struct named *named;        /* open hash; a power of two, NULL name: free */
+	struct named *named; /* open hash; a power of two, NULL name: free */
 	uint32_t cap_named, n_funcs;
 	struct text_piece *text;
 	size_t text_used, text_bytes;
-	uint32_t func_more;         /* stands for all functions that are too many */
+	uint32_t func_more; /* stands for all functions that are too many */
 
-	uint64_t slide;             /* subtracted from addresses of the kernel */
+	uint64_t slide; /* subtracted from addresses of the kernel */
 	uint64_t clamped, calls, lost;
 	char lost_why[80];
 	bool finished, failed;
@@ -124,8 +124,8 @@ struct bp_builder {
 	pthread_t thread;
 	pthread_mutex_t lock;
 	pthread_cond_t changed;
-	struct batch *full;         /* being written */
-	struct bp_err *err;         /* of the thread */
+	struct batch *full; /* being written */
+	struct bp_err *err; /* of the thread */
 	bool stop, threaded;
 };
 
@@ -396,8 +396,12 @@ static BP_MUST_CHECK struct bp_err *new_func(struct bp_builder *b, struct named 
 		return err;
 	if (!kept || !kept_module)
 		return bp_err_nomem();
-	*s = (struct named){
-	    .addr = addr, .hash = hash, .id = b->n_funcs, .space = (uint8_t)space, .name = kept, .module = kept_module};
+	*s = (struct named){.addr = addr,
+			    .hash = hash,
+			    .id = b->n_funcs,
+			    .space = (uint8_t)space,
+			    .name = kept,
+			    .module = kept_module};
 	t->funcs[t->n_funcs++] = (struct bp_func){.id = b->n_funcs++,
 						  .space = (uint8_t)space,
 						  .addr = addr,
@@ -514,8 +518,8 @@ static BP_MUST_CHECK struct bp_err *task_fact(struct bp_builder *b, const struct
 	return bp_builder_fact(b, &f);
 }
 
-struct bp_err *bp_builder_task(struct bp_builder *b, int64_t pid, int64_t tgid, const char *comm, uint32_t flags,
-			       uint64_t time_ns, uint32_t *ret)
+struct bp_err *bp_builder_task(struct bp_builder *b, int64_t pid, int64_t tgid, const char *comm,
+			       uint32_t flags, uint64_t time_ns, uint32_t *ret)
 {
 	size_t cap = b->cap_tasks;
 	struct task *t;
@@ -596,8 +600,8 @@ static BP_MUST_CHECK struct bp_err *start_run(struct bp_builder *b, struct cpu *
 	return NULL;
 }
 
-static inline void append(struct bp_builder *b, struct cpu *c, enum bp_ev_kind kind, uint32_t arg, uint64_t dt,
-			  uint64_t di)
+static inline void append(struct bp_builder *b, struct cpu *c, enum bp_ev_kind kind, uint32_t arg,
+			  uint64_t dt, uint64_t di)
 {
 	struct batch *t = b->now;
 
@@ -623,8 +627,7 @@ static __attribute__((noinline)) BP_MUST_CHECK struct bp_err *prepare(struct bp_
 			b->run_cpu = NULL;
 			continue;
 		}
-		if (b->now->n_events + 2 > BP_BLOCK_EVENTS ||
-		    b->now->n_frames + c->task->n > BP_BLOCK_FRAMES)
+		if (b->now->n_events + 2 > BP_BLOCK_EVENTS || b->now->n_frames + c->task->n > BP_BLOCK_FRAMES)
 			err = hand_over(b);
 		if (!err && (b->run_cpu != c || b->run_task != c->task))
 			err = start_run(b, c);
@@ -639,8 +642,8 @@ static inline BP_MUST_CHECK struct bp_err *emit(struct bp_builder *b, struct cpu
 {
 	uint64_t dt = c->now_ns - c->ev_ns, di = c->now_insns - c->ev_insns;
 
-	if (__builtin_expect(b->run_cpu != c || b->run_task != c->task || b->now->n_events == BP_BLOCK_EVENTS ||
-				 dt > DELTA_MAX || di > DELTA_MAX,
+	if (__builtin_expect(b->run_cpu != c || b->run_task != c->task ||
+				 b->now->n_events == BP_BLOCK_EVENTS || dt > DELTA_MAX || di > DELTA_MAX,
 			     0)) {
 		struct bp_err *err = prepare(b, c);
 
@@ -763,8 +766,8 @@ struct bp_err *bp_builder_switch(struct bp_builder *b, uint32_t cpu, uint32_t ta
 }
 
 /* The CPU with its clocks set and some task on it. */
-static __attribute__((noinline)) BP_MUST_CHECK struct bp_err *begin_unknown(struct bp_builder *b, uint32_t cpu,
-									    uint64_t time_ns, uint64_t insns)
+static __attribute__((noinline)) BP_MUST_CHECK struct bp_err *
+begin_unknown(struct bp_builder *b, uint32_t cpu, uint64_t time_ns, uint64_t insns)
 {
 	struct bp_err *err = get_cpu(b, cpu);
 	uint32_t task;
@@ -834,8 +837,11 @@ struct bp_err *bp_builder_enter(struct bp_builder *b, uint32_t cpu, enum bp_ev_k
 	if (err)
 		return err;
 	t->last_ns = c->now_ns;
-	t->frames[t->n++] = (struct bp_frame){
-	    .func = func, .kind = (uint8_t)kind, .wall_ns = c->now_ns, .cpu_ns = t->cpu_ns, .insns = t->cpu_insns};
+	t->frames[t->n++] = (struct bp_frame){.func = func,
+					      .kind = (uint8_t)kind,
+					      .wall_ns = c->now_ns,
+					      .cpu_ns = t->cpu_ns,
+					      .insns = t->cpu_insns};
 	return NULL;
 }
 
@@ -852,7 +858,8 @@ struct bp_err *bp_builder_tick(struct bp_builder *b, uint32_t cpu, uint64_t time
 	return NULL;
 }
 
-struct bp_err *bp_builder_leave(struct bp_builder *b, uint32_t cpu, uint32_t n, uint64_t time_ns, uint64_t insns)
+struct bp_err *bp_builder_leave(struct bp_builder *b, uint32_t cpu, uint32_t n, uint64_t time_ns,
+				uint64_t insns)
 {
 	struct bp_err *err = bp_builder_tick(b, cpu, time_ns, insns);
 	struct cpu *c;
@@ -882,7 +889,8 @@ struct bp_err *bp_builder_leave(struct bp_builder *b, uint32_t cpu, uint32_t n, 
 	return NULL;
 }
 
-struct bp_err *bp_builder_syscall(struct bp_builder *b, uint32_t cpu, uint32_t nr, uint64_t time_ns, uint64_t insns)
+struct bp_err *bp_builder_syscall(struct bp_builder *b, uint32_t cpu, uint32_t nr, uint64_t time_ns,
+				  uint64_t insns)
 {
 	struct bp_err *err = begin(b, cpu, time_ns, insns);
 
@@ -895,7 +903,8 @@ struct bp_err *bp_builder_syscall(struct bp_builder *b, uint32_t cpu, uint32_t n
 struct bp_err *bp_builder_lost(struct bp_builder *b, uint32_t cpu, uint64_t count, uint64_t time_ns,
 			       const char *why)
 {
-	struct bp_err *err = begin(b, cpu, time_ns, cpu < b->n_cpus && b->cpus[cpu] ? b->cpus[cpu]->now_insns : 0);
+	struct bp_err *err =
+	    begin(b, cpu, time_ns, cpu < b->n_cpus && b->cpus[cpu] ? b->cpus[cpu]->now_insns : 0);
 	struct task *t;
 
 	if (err)

@@ -20,9 +20,10 @@
 #include "core/cleanup.h"
 
 /*
- * Pieces of PIECE bytes go round between the reading thread and the caller. In front of each piece is room for what
- * the caller has not taken of the one before, so that nothing but the start of a line is ever copied.
- * Pieces small enough that all stay in a processor's cache: 256 KiB pass at 8 GB/s where 1 MiB pass at 4.8.
+ * Pieces of PIECE bytes go round between the reading thread and the caller. In front of each piece is room
+ * for what the caller has not taken of the one before, so that nothing but the start of a line is ever
+ * copied. Pieces small enough that all stay in a processor's cache: 256 KiB pass at 8 GB/s where 1 MiB pass
+ * at 4.8.
  */
 #define PIECE (256u << 10)
 #define ROOM (1u << 20)
@@ -36,21 +37,21 @@
 enum packing { PLAIN, GZIP, XZ, ZSTD };
 
 struct piece {
-	uint8_t *mem;   /* ROOM + PIECE */
-	size_t len;     /* bytes in it, from ROOM on */
+	uint8_t *mem; /* ROOM + PIECE */
+	size_t len;   /* bytes in it, from ROOM on */
 	bool last;
 };
 
 struct bp_source {
 	char *path;
-	int fd, wake;   /* wake: an eventfd that ends the waiting of the thread */
+	int fd, wake; /* wake: an eventfd that ends the waiting of the thread */
 	bool regular, started, at_start;
 	uint64_t size;
 	enum packing packing;
 
 	/* the thread */
 	pthread_t thread;
-	uint8_t *raw;   /* stored bytes that are not expanded yet */
+	uint8_t *raw; /* stored bytes that are not expanded yet */
 	size_t raw_pos, raw_len;
 	uint64_t raw_offset; /* of raw[raw_len] in the file */
 	z_stream gz;
@@ -69,8 +70,8 @@ struct bp_source {
 
 	/* the caller */
 	struct piece pieces[N_PIECES];
-	unsigned at;    /* piece that the caller reads */
-	bool have;      /* it has one */
+	unsigned at;     /* piece that the caller reads */
+	bool have;       /* it has one */
 	size_t pos, end; /* in its memory */
 	uint64_t offset;
 	bool finished;
@@ -113,7 +114,8 @@ static BP_MUST_CHECK struct bp_err *read_some(struct bp_source *s, void *dst, si
 		ssize_t n;
 
 		if (!s->regular) {
-			struct pollfd p[2] = {{.fd = s->fd, .events = POLLIN}, {.fd = s->wake, .events = POLLIN}};
+			struct pollfd p[2] = {{.fd = s->fd, .events = POLLIN},
+					      {.fd = s->wake, .events = POLLIN}};
 
 			if (poll(p, 2, -1) < 0 && errno != EINTR)
 				return bp_err_os(errno, "%s: cannot wait", s->path);
@@ -210,8 +212,8 @@ static BP_MUST_CHECK struct bp_err *expand_xz(struct bp_source *s, uint8_t *dst,
 	case LZMA_MEM_ERROR:
 		return bp_err_nomem();
 	case LZMA_MEMLIMIT_ERROR:
-		return bp_err_new(BP_EUNSUPPORTED, "%s: xz data that needs more than %u MB to expand", s->path,
-				  XZ_MEMORY >> 20);
+		return bp_err_new(BP_EUNSUPPORTED, "%s: xz data that needs more than %u MB to expand",
+				  s->path, XZ_MEMORY >> 20);
 	default:
 		return packed_err(s, "xz data is damaged");
 	}
@@ -290,7 +292,10 @@ static BP_MUST_CHECK struct bp_err *find_packing(struct bp_source *s)
 		if (inflateInit2(&s->gz, 15 + 16) != Z_OK)
 			return bp_err_nomem();
 		s->packing = GZIP;
-	} else if (s->raw_len >= 6 && !memcmp(s->raw, "\xfd" "7zXZ", 6)) {
+	} else if (s->raw_len >= 6 && !memcmp(s->raw,
+					      "\xfd"
+					      "7zXZ",
+					      6)) {
 		s->xz = none;
 		if (lzma_stream_decoder(&s->xz, XZ_MEMORY, LZMA_CONCATENATED) != LZMA_OK)
 			return bp_err_nomem();
@@ -445,8 +450,8 @@ static BP_MUST_CHECK struct bp_err *start(struct bp_source *s)
 }
 
 /*
- * The next piece, with what is left of this one in front of it (at most ROOM bytes). Nothing changes at the end,
- * where `finished` is set; an error of reading comes once, when everything before it was taken.
+ * The next piece, with what is left of this one in front of it (at most ROOM bytes). Nothing changes at the
+ * end, where `finished` is set; an error of reading comes once, when everything before it was taken.
  */
 static BP_MUST_CHECK struct bp_err *advance(struct bp_source *s)
 {

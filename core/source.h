@@ -21,15 +21,18 @@ void bp_source_close(struct bp_source *s);
 /** bp_source_path() - for error texts: the path, "(standard input)" */
 const char *bp_source_path(const struct bp_source *s);
 
-/** bp_source_size() - bytes of the file as stored, 0 for a pipe; for progress together with bp_source_consumed() */
+/** bp_source_size() - bytes of the file as stored, 0 for a pipe; for progress together with
+ * bp_source_consumed() */
 uint64_t bp_source_size(const struct bp_source *s);
 uint64_t bp_source_consumed(const struct bp_source *s);
 
 /**
- * bp_source_peek() - at least @want bytes from the current position on (fewer only at the end), without taking them
+ * bp_source_peek() - at least @want bytes from the current position on (fewer only at the end), without
+ * taking them
  * @data: borrowed until the next call; @want at most 1 MiB
  */
-struct bp_err *bp_source_peek(struct bp_source *s, size_t want, const uint8_t **data, size_t *len) BP_MUST_CHECK;
+struct bp_err *bp_source_peek(struct bp_source *s, size_t want, const uint8_t **data,
+			      size_t *len) BP_MUST_CHECK;
 
 /**
  * bp_source_next() - the next piece of the text, ending with the end of a line (or of the input)

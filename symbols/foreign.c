@@ -56,19 +56,19 @@ struct table {
 };
 
 struct cached {
-	uint64_t addr;   /* 0: free */
+	uint64_t addr; /* 0: free */
 	const struct sym *sym;
 };
 
 struct bp_foreign {
 	struct bp_kimage *image;
-	char *texts[2];        /* kallsyms and modules, cut into strings */
-	struct table linked;   /* the kernel's own functions, the slide not applied */
-	struct table fixed;    /* of modules, at run-time addresses */
-	struct range *ranges;  /* modules, sorted */
+	char *texts[2];       /* kallsyms and modules, cut into strings */
+	struct table linked;  /* the kernel's own functions, the slide not applied */
+	struct table fixed;   /* of modules, at run-time addresses */
+	struct range *ranges; /* modules, sorted */
 	size_t n_ranges, cap_ranges;
 	uint64_t text_start, text_end; /* of the kernel as in `linked` */
-	uint8_t *starts;       /* a bit for each byte of the text: a function begins */
+	uint8_t *starts;               /* a bit for each byte of the text: a function begins */
 
 	bool given, known;
 	uint64_t slide;
@@ -225,7 +225,8 @@ static size_t squeeze(struct raw_sym *raw, size_t n, struct sym *out)
 		}
 		if (!text && (!m || !out[m - 1].name))
 			continue;
-		out[m++] = (struct sym){raw[i].s.addr, text ? raw[i].s.name : NULL, text ? raw[i].s.module : NULL};
+		out[m++] =
+		    (struct sym){raw[i].s.addr, text ? raw[i].s.name : NULL, text ? raw[i].s.module : NULL};
 	}
 	return m;
 }
@@ -291,8 +292,9 @@ static BP_MUST_CHECK struct bp_err *parse_kallsyms(const char *path, char *text,
 		return bp_err_data(path, 0,
 				   "all addresses are 0: the kernel shows them to root only (kptr_restrict)");
 	if (any == UINT64_MAX && n == 1)
-		return bp_err_data(path, 0, "has one symbol only: Debian's System.map is in the package of debug "
-					    "symbols; --vmlinux takes the kernel image instead");
+		return bp_err_data(path, 0,
+				   "has one symbol only: Debian's System.map is in the package of debug "
+				   "symbols; --vmlinux takes the kernel image instead");
 	*ret = bp_steal(raw);
 	*ret_n = n;
 	return NULL;
@@ -304,8 +306,8 @@ static bool in_kernel(const struct raw_sym *r)
 }
 
 /*
- * Splits kallsyms into the kernel's functions (unless the image has them) and those of modules, and finds how far
- * the kernel of that list was moved against the image.
+ * Splits kallsyms into the kernel's functions (unless the image has them) and those of modules, and finds how
+ * far the kernel of that list was moved against the image.
  */
 static BP_MUST_CHECK struct bp_err *take_kallsyms(struct bp_foreign *f, const char *path)
 {
@@ -399,8 +401,7 @@ static BP_MUST_CHECK struct bp_err *take_modules(struct bp_foreign *f, const cha
 						f->ranges = r;
 						f->cap_ranges = cap;
 					}
-					f->ranges[f->n_ranges++] =
-					    (struct range){addr, addr + size, name};
+					f->ranges[f->n_ranges++] = (struct range){addr, addr + size, name};
 				}
 			}
 		}
@@ -768,7 +769,8 @@ bool bp_foreign_code(void *self, uint64_t addr, void *dst, size_t len)
 {
 	struct bp_foreign *f = self;
 
-	return f->image && f->known && addr >= KERNEL_START && bp_kimage_read(f->image, addr - f->slide, dst, len);
+	return f->image && f->known && addr >= KERNEL_START &&
+	       bp_kimage_read(f->image, addr - f->slide, dst, len);
 }
 
 bool bp_foreign_slide(const struct bp_foreign *f, uint64_t *slide)

@@ -16,9 +16,9 @@ struct bp_err *bp_tep_init(struct bp_tep *tep)
 		return bp_err_nomem();
 	memset(tep->by_id, 0xff, 65536 * sizeof(*tep->by_id));
 	/* What every kernel has had; a description replaces it. */
-	tep->type = (struct bp_tep_field){ .offset = 0, .size = 2 };
-	tep->flags = (struct bp_tep_field){ .offset = 2, .size = 1 };
-	tep->pid = (struct bp_tep_field){ .offset = 4, .size = 4, .is_signed = true };
+	tep->type = (struct bp_tep_field){.offset = 0, .size = 2};
+	tep->flags = (struct bp_tep_field){.offset = 2, .size = 1};
+	tep->pid = (struct bp_tep_field){.offset = 4, .size = 4, .is_signed = true};
 	return NULL;
 }
 
@@ -115,7 +115,7 @@ static bool parse_field(struct text *t, struct bp_tep_field *f)
 	} else if (contains(decl, end, "__rel_loc")) {
 		f->kind = BP_TEP_REL_LOC;
 	} else if (open) {
-		struct text n = { open + 1, end };
+		struct text n = {open + 1, end};
 
 		f->kind = BP_TEP_ARRAY;
 		take_number(&n, &count);
@@ -151,9 +151,10 @@ static bool parse_field(struct text *t, struct bp_tep_field *f)
 }
 
 struct bp_err *bp_tep_parse_fields(const char *text, size_t len,
-				   struct bp_err *(*each)(void *self, const struct bp_tep_field *f), void *self)
+				   struct bp_err *(*each)(void *self, const struct bp_tep_field *f),
+				   void *self)
 {
-	struct text t = { text, text + len }, line;
+	struct text t = {text, text + len}, line;
 
 	while (next_line(&t, &line)) {
 		struct bp_tep_field f;
@@ -202,11 +203,11 @@ static struct bp_err *add_field(void *self, const struct bp_tep_field *f)
 	return NULL;
 }
 
-struct bp_err *bp_tep_add(struct bp_tep *tep, const char *system, size_t system_len, const char *text, size_t len,
-			  bool *ret)
+struct bp_err *bp_tep_add(struct bp_tep *tep, const char *system, size_t system_len, const char *text,
+			  size_t len, bool *ret)
 {
-	struct text t = { text, text + len }, line;
-	struct bp_tep_event ev = { .system = system, .system_len = (uint32_t)system_len };
+	struct text t = {text, text + len}, line;
+	struct bp_tep_event ev = {.system = system, .system_len = (uint32_t)system_len};
 	struct bp_err *err;
 	uint32_t id = 0;
 	bool have_id = false;
@@ -248,7 +249,8 @@ struct bp_err *bp_tep_add(struct bp_tep *tep, const char *system, size_t system_
 	return NULL;
 }
 
-const struct bp_tep_field *bp_tep_find(const struct bp_tep *tep, const struct bp_tep_event *ev, const char *name)
+const struct bp_tep_field *bp_tep_find(const struct bp_tep *tep, const struct bp_tep_event *ev,
+				       const char *name)
 {
 	for (uint32_t i = 0; i < ev->n_fields; i++) {
 		const struct bp_tep_field *f = &tep->fields[ev->first_field + i];
@@ -294,8 +296,8 @@ bool bp_tep_bytes(const struct bp_tep *tep, const struct bp_tep_field *f, const 
 	return true;
 }
 
-bool bp_tep_text(const struct bp_tep *tep, const struct bp_tep_field *f, const uint8_t *rec, size_t len, char *dst,
-		 size_t cap)
+bool bp_tep_text(const struct bp_tep *tep, const struct bp_tep_field *f, const uint8_t *rec, size_t len,
+		 char *dst, size_t cap)
 {
 	const uint8_t *data;
 	size_t n;

@@ -62,8 +62,8 @@ void bp_tep_deinit(struct bp_tep *tep);
  * @system: name of the events' folder; like @text borrowed until deinit
  * Returns success also for text that makes no sense, which is then not taken (*@ret false).
  */
-struct bp_err *bp_tep_add(struct bp_tep *tep, const char *system, size_t system_len, const char *text, size_t len,
-			  bool *ret) BP_MUST_CHECK;
+struct bp_err *bp_tep_add(struct bp_tep *tep, const char *system, size_t system_len, const char *text,
+			  size_t len, bool *ret) BP_MUST_CHECK;
 
 /**
  * bp_tep_parse_fields() - the "field:" lines of any description
@@ -74,7 +74,8 @@ struct bp_err *bp_tep_parse_fields(const char *text, size_t len,
 				   void *self) BP_MUST_CHECK;
 
 /** bp_tep_find() - the event's field of that name, NULL if none; borrowed until the next bp_tep_add() */
-const struct bp_tep_field *bp_tep_find(const struct bp_tep *tep, const struct bp_tep_event *ev, const char *name);
+const struct bp_tep_field *bp_tep_find(const struct bp_tep *tep, const struct bp_tep_event *ev,
+				       const char *name);
 
 static inline bool bp_tep_is(const char *s, uint32_t len, const char *name)
 {
@@ -109,9 +110,10 @@ static inline uint64_t bp_tep_number(const uint8_t *p, unsigned size, bool is_si
 	}
 }
 
-/** bp_tep_get() - a field of a record of @len bytes; false when the record is too short for it or it is no number */
-static inline bool bp_tep_get(const struct bp_tep *tep, const struct bp_tep_field *f, const uint8_t *rec, size_t len,
-			      uint64_t *ret)
+/** bp_tep_get() - a field of a record of @len bytes; false when the record is too short for it or it is no
+ * number */
+static inline bool bp_tep_get(const struct bp_tep *tep, const struct bp_tep_field *f, const uint8_t *rec,
+			      size_t len, uint64_t *ret)
 {
 	if (!f || !f->size || (size_t)f->offset + f->size > len)
 		return false;
@@ -120,14 +122,15 @@ static inline bool bp_tep_get(const struct bp_tep *tep, const struct bp_tep_fiel
 }
 
 /**
- * bp_tep_bytes() - the bytes of an array or of a variable-length field; false when they do not lie in the record
+ * bp_tep_bytes() - the bytes of an array or of a variable-length field; false when they do not lie in the
+ * record
  * @data, @n: borrowed from @rec
  */
 bool bp_tep_bytes(const struct bp_tep *tep, const struct bp_tep_field *f, const uint8_t *rec, size_t len,
 		  const uint8_t **data, size_t *n);
 
 /** bp_tep_text() - a text field up to its NUL, cut to @cap - 1 bytes; false (and "") when there is none */
-bool bp_tep_text(const struct bp_tep *tep, const struct bp_tep_field *f, const uint8_t *rec, size_t len, char *dst,
-		 size_t cap);
+bool bp_tep_text(const struct bp_tep *tep, const struct bp_tep_field *f, const uint8_t *rec, size_t len,
+		 char *dst, size_t cap);
 
 #endif

@@ -2,11 +2,11 @@
 /*
  * From the records of trace.dat files to the events of a recording.
  *
- * Records of all CPUs and buffers are taken in the order of time. Each carries the pid of the task that it is about;
- * which task runs on a CPU is what the last record said, or sched_switch. The stack of a task comes from
- * function_graph (entries and exits with a depth), from the function tracer (a function runs until its caller, or
- * a caller of that, calls another), or from pairs of events (system calls, interrupts, initcalls). Other events
- * become marks, as many as fit the bounds below; all are counted in ftrace_events.
+ * Records of all CPUs and buffers are taken in the order of time. Each carries the pid of the task that it is
+ * about; which task runs on a CPU is what the last record said, or sched_switch. The stack of a task comes
+ * from function_graph (entries and exits with a depth), from the function tracer (a function runs until its
+ * caller, or a caller of that, calls another), or from pairs of events (system calls, interrupts, initcalls).
+ * Other events become marks, as many as fit the bounds below; all are counted in ftrace_events.
  */
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
@@ -23,10 +23,10 @@
 #include "core/strbuf.h"
 
 /* Bounds of what a file can make us keep. */
-#define STREAM_BYTES (96u << 20)    /* buffers of all streams */
-#define AHEAD_BYTES (512u << 10)    /* of events: read ahead */
+#define STREAM_BYTES (96u << 20) /* buffers of all streams */
+#define AHEAD_BYTES (512u << 10) /* of events: read ahead */
 #define TASKS_MAX (1u << 17)
-#define FRAMES_MAX (1u << 20)       /* on all stacks together */
+#define FRAMES_MAX (1u << 20) /* on all stacks together */
 #define ADDRS_MAX (1u << 19)
 #define MARKS_MAX 16384
 #define MARKS_PER_EVENT 256
@@ -72,12 +72,14 @@ enum kind {
 struct event {
 	enum kind kind;
 	const struct bp_tep_event *tep;
-	const struct bp_tep_field *f[3]; /* what its kind needs, NULL where the description does not have it */
+	const struct bp_tep_field
+	    *f[3]; /* what its kind needs, NULL where the description does not have it */
 	/*
-	 * The fields are numbers of 8, 4 and 8 bytes in this machine's byte order, and all are there in records of
-	 * `whole` bytes: what is read most is read without asking again. 0: not so.
+	 * The fields are numbers of 8, 4 and 8 bytes in this machine's byte order, and all are there in
+	 * records of `whole` bytes: what is read most is read without asking again. 0: not so.
 	 */
 	uint32_t whole;
+	const struct bp_tep_field *called; /* of GRAPH_EXIT: when the function began */
 	uint32_t marks;
 	uint64_t count;
 	uint32_t func; /* the function that stands for it, NO_FUNC: none yet */
@@ -86,10 +88,10 @@ struct event {
 
 /* A function on the stack of a task. */
 struct frame {
-	uint64_t addr;     /* of function_graph: as the trace has it */
+	uint64_t addr; /* of function_graph: as the trace has it */
 	uint32_t func;
-	int32_t depth;     /* of function_graph, NO_DEPTH otherwise */
-	uint32_t syscall;  /* NO_SYSCALL: it is none */
+	int32_t depth;    /* of function_graph, NO_DEPTH otherwise */
+	uint32_t syscall; /* NO_SYSCALL: it is none */
 	bool hardirq;
 };
 
@@ -99,9 +101,9 @@ struct task {
 	char comm[16];
 	struct frame *frames;
 	uint32_t n, cap;
-	uint32_t syscall;   /* has begun; the next function is its entry. NO_SYSCALL: none */
-	uint8_t level;      /* of interrupts, for the function tracer */
-	uint32_t base[3];   /* frames below each level */
+	uint32_t syscall; /* has begun; the next function is its entry. NO_SYSCALL: none */
+	uint8_t level;    /* of interrupts, for the function tracer */
+	uint32_t base[3]; /* frames below each level */
 };
 
 struct addr {
@@ -115,26 +117,26 @@ struct input {
 	struct bp_td_file *file;
 	struct bp_td_syms syms;
 	struct bp_td_comms comms;
-	struct event *events;      /* like file->tep.events */
-	struct addr *addrs;        /* open hash, a power of two */
+	struct event *events; /* like file->tep.events */
+	struct addr *addrs;   /* open hash, a power of two */
 	uint32_t cap_addrs, n_addrs;
-	struct task **tasks;       /* open hash by pid, a power of two; not the idle tasks */
+	struct task **tasks; /* open hash by pid, a power of two; not the idle tasks */
 	uint32_t cap_tasks, n_tasks;
-	uint32_t first_cpu;        /* number of its CPU 0 in the recording */
+	uint32_t first_cpu; /* number of its CPU 0 in the recording */
 	uint64_t slide;
 	uint32_t initcall_level;
 	char initcall_name[24];
-	bool to_peer;              /* times are converted */
+	bool to_peer; /* times are converted */
 	bool from_tsc;
-	bool host;                 /* module names say so */
+	bool host; /* module names say so */
 	bool has_graph, has_function, has_spans;
-	bool plain_head;           /* the common fields are where they are in every kernel so far, little-endian */
+	bool plain_head; /* the common fields are where they are in every kernel so far, little-endian */
 };
 
 struct cpu {
-	struct task *task;  /* that runs */
+	struct task *task; /* that runs */
 	struct task *idle;
-	struct task *tail;  /* was switched away from, and may still have something to say */
+	struct task *tail; /* was switched away from, and may still have something to say */
 	uint64_t now;
 };
 
@@ -142,8 +144,8 @@ struct stream {
 	struct bp_td_stream s;
 	struct input *in;
 	struct cpu *cpu;
-	uint32_t number;    /* of the CPU in the recording */
-	uint64_t key;       /* time of the current record */
+	uint32_t number; /* of the CPU in the recording */
+	uint64_t key;    /* time of the current record */
 	const struct event *before;
 	bool opened;
 };
@@ -160,7 +162,7 @@ struct importer {
 	uint32_t n_streams, n_heap;
 	uint32_t n_frames;
 	uint32_t marks, stacks;
-	uint64_t left_out;          /* marks */
+	uint64_t left_out; /* marks */
 	uint64_t lone_exits, open_entries;
 	uint32_t func_lost;
 };
@@ -169,7 +171,7 @@ struct importer {
 
 static struct bp_err *say(struct importer *m, const char *key, const char *value)
 {
-	struct bp_fact f = { .kind = BP_FACT_INFO, .vcpu = UINT16_MAX, .s1 = key, .s2 = value };
+	struct bp_fact f = {.kind = BP_FACT_INFO, .vcpu = UINT16_MAX, .s1 = key, .s2 = value};
 
 	return value && *value ? bp_builder_fact(m->b, &f) : NULL;
 }
@@ -177,8 +179,7 @@ static struct bp_err *say(struct importer *m, const char *key, const char *value
 static struct bp_err *mark(struct importer *m, const struct stream *st, const char *what, const char *detail)
 {
 	struct bp_fact f = {
-		.kind = BP_FACT_MARK, .vcpu = (uint16_t)st->number, .time_ns = st->key, .s1 = what, .s2 = detail
-	};
+	    .kind = BP_FACT_MARK, .vcpu = (uint16_t)st->number, .time_ns = st->key, .s1 = what, .s2 = detail};
 
 	if (m->marks >= MARKS_MAX) {
 		m->left_out++;
@@ -280,7 +281,7 @@ static struct bp_err *func_at(struct importer *m, struct input *in, uint64_t add
 		k = (k + 1) & (in->cap_addrs - 1);
 	a = &in->addrs[k];
 	if (!a->addr) {
-		struct addr made = { .addr = addr };
+		struct addr made = {.addr = addr};
 		struct bp_err *err;
 
 		if (in->n_addrs == ADDRS_MAX) {
@@ -288,7 +289,8 @@ static struct bp_err *func_at(struct importer *m, struct input *in, uint64_t add
 			stats->unnamed++;
 			if (m->func_lost != NO_FUNC)
 				return NULL;
-			err = bp_builder_func(m->b, BP_SPACE_PSEUDO, 0, 0, "[too many functions]", "", &m->func_lost);
+			err = bp_builder_func(m->b, BP_SPACE_PSEUDO, 0, 0, "[too many functions]", "",
+					      &m->func_lost);
 			*ret = m->func_lost;
 			return err;
 		}
@@ -316,8 +318,8 @@ static struct bp_err *pseudo(struct importer *m, const char *name, uint32_t *ret
 
 /* ---- tasks ---- */
 
-static struct bp_err *new_task(struct importer *m, struct input *in, int32_t pid, const char *comm, uint64_t time,
-			       struct task **ret)
+static struct bp_err *new_task(struct importer *m, struct input *in, int32_t pid, const char *comm,
+			       uint64_t time, struct task **ret)
 {
 	struct task *t = calloc(1, sizeof(*t));
 	struct bp_err *err;
@@ -388,8 +390,8 @@ static struct bp_err *grow_tasks(struct input *in)
 	return NULL;
 }
 
-/* The task of a record; made when it is new. @comm: what the record calls it, may be NULL. NULL comes back when
- * there are too many. */
+/* The task of a record; made when it is new. @comm: what the record calls it, may be NULL. NULL comes back
+ * when there are too many. */
 static struct bp_err *task_of(struct importer *m, const struct stream *st, int32_t pid, const char *comm,
 			      struct task **ret)
 {
@@ -439,7 +441,8 @@ static struct bp_err *run_task(struct importer *m, struct stream *st, struct tas
 
 /* ---- stacks; they are those of the task on the stream's CPU ---- */
 
-static struct bp_err *push(struct importer *m, struct stream *st, struct task *t, struct frame f, enum bp_ev_kind kind)
+static struct bp_err *push(struct importer *m, struct stream *st, struct task *t, struct frame f,
+			   enum bp_ev_kind kind)
 {
 	struct bp_err *err;
 
@@ -473,7 +476,8 @@ static struct bp_err *push(struct importer *m, struct stream *st, struct task *t
 }
 
 /* Down to @n functions. */
-static struct bp_err *leave_to(struct importer *m, struct stream *st, struct task *t, uint32_t n, uint64_t time)
+static struct bp_err *leave_to(struct importer *m, struct stream *st, struct task *t, uint32_t n,
+			       uint64_t time)
 {
 	uint32_t gone = t->n - n;
 
@@ -522,7 +526,8 @@ static unsigned common_flags(const struct stream *st)
 }
 
 /* Function and depth of an entry or exit. */
-static inline bool graph_fields(const struct stream *st, const struct event *ev, uint64_t *addr, uint64_t *depth)
+static inline bool graph_fields(const struct stream *st, const struct event *ev, uint64_t *addr,
+				uint64_t *depth)
 {
 	if (ev->whole && st->s.len >= ev->whole) {
 		*addr = load64(st->s.data + ev->f[0]->offset);
@@ -532,11 +537,44 @@ static inline bool graph_fields(const struct stream *st, const struct event *ev,
 	return number(st, ev->f[0], addr) && number(st, ev->f[1], depth);
 }
 
-static struct bp_err *graph_entry(struct importer *m, struct stream *st, struct task *t, const struct event *ev)
+/*
+ * When a function began that calls no other: the next record is its exit, which says so. The record of the
+ * entry is written later, and much later when the tracer's own code is cold.
+ */
+static uint64_t leaf_start(const struct stream *st, uint64_t addr, uint64_t depth)
+{
+	const struct bp_td_stream *s = &st->s;
+	const struct bp_tep *tep = &s->file->tep;
+	const struct event *ev;
+	const uint8_t *p = s->pos;
+	uint32_t head, index;
+	uint64_t called;
+
+	if (!st->in->plain_head || st->in->to_peer || st->in->from_tsc || s->page_end - p < 4)
+		return st->key;
+	head = load32(p);
+	p += 4;
+	/* Longer ones and those a long time later are written in another way. */
+	if ((head & 31) > 28 || (head & 31) < 2 || 4 * (head & 31) > (size_t)(s->page_end - p))
+		return st->key;
+	index = tep->by_id[load32(p) & 0xffff];
+	ev = index == BP_TEP_NO_EVENT ? NULL : &st->in->events[index];
+	if (!ev || ev->kind != GRAPH_EXIT || !ev->whole || !ev->called || 4 * (head & 31) < ev->whole ||
+	    (uint32_t)ev->called->offset + 8 > 4 * (head & 31) || ev->called->size != 8 ||
+	    load32(p + 4) != load32(s->data + 4) || load64(p + ev->f[0]->offset) != addr ||
+	    load32(p + ev->f[1]->offset) != (uint32_t)depth)
+		return st->key;
+	called = load64(p + ev->called->offset);
+	return called > st->cpu->now && called < st->key ? called : st->key;
+}
+
+static struct bp_err *graph_entry(struct importer *m, struct stream *st, struct task *t,
+				  const struct event *ev)
 {
 	uint64_t addr, depth;
 	uint32_t func, n = t->n;
 	bool hardirq = common_flags(st) & FLAG_HARDIRQ, before = false;
+	const uint64_t written = st->key;
 	struct bp_err *err;
 
 	if (!graph_fields(st, ev, &addr, &depth) || (int32_t)depth < 0) {
@@ -551,17 +589,22 @@ static struct bp_err *graph_entry(struct importer *m, struct stream *st, struct 
 			m->open_entries++;
 			n = i;
 		}
-	if (!err)
+	if (!err && n == t->n)
+		st->key = leaf_start(st, addr, depth);
+	else if (!err)
 		err = leave_to(m, st, t, n, st->key);
 	if (err)
 		return err;
 	for (uint32_t i = t->n; hardirq && i-- && !before;)
 		before = t->frames[i].hardirq;
-	return push(m, st, t, (struct frame){ addr, func, (int32_t)depth, NO_SYSCALL, hardirq },
-		    hardirq && !before ? BP_EV_IRQ : BP_EV_CALL);
+	err = push(m, st, t, (struct frame){addr, func, (int32_t)depth, NO_SYSCALL, hardirq},
+		   hardirq && !before ? BP_EV_IRQ : BP_EV_CALL);
+	st->key = written;
+	return err;
 }
 
-static struct bp_err *graph_exit(struct importer *m, struct stream *st, struct task *t, const struct event *ev)
+static struct bp_err *graph_exit(struct importer *m, struct stream *st, struct task *t,
+				 const struct event *ev)
 {
 	uint64_t addr, depth, ended = st->key;
 	uint32_t n = UINT32_MAX;
@@ -634,7 +677,7 @@ static struct bp_err *function(struct importer *m, struct stream *st, struct tas
 		if (caller != NO_FUNC && t->frames[i - 1].func == caller)
 			break;
 	err = leave_to(m, st, t, i, st->key);
-	return err ? err : push(m, st, t, (struct frame){ 0, func, NO_DEPTH, NO_SYSCALL, level >= 2 }, kind);
+	return err ? err : push(m, st, t, (struct frame){0, func, NO_DEPTH, NO_SYSCALL, level >= 2}, kind);
 }
 
 static struct bp_err *sys_enter(struct importer *m, struct stream *st, struct task *t, struct event *ev)
@@ -666,7 +709,7 @@ static struct bp_err *sys_enter(struct importer *m, struct stream *st, struct ta
 		err = leave_to(m, st, t, 0, st->key);
 	if (err)
 		return err;
-	return push(m, st, t, (struct frame){ 0, func, NO_DEPTH, (uint32_t)nr, false }, BP_EV_CALL);
+	return push(m, st, t, (struct frame){0, func, NO_DEPTH, (uint32_t)nr, false}, BP_EV_CALL);
 }
 
 static struct bp_err *sys_exit(struct importer *m, struct stream *st, struct task *t)
@@ -690,7 +733,8 @@ static struct bp_err *leave_func(struct importer *m, struct stream *st, struct t
 	return NULL;
 }
 
-static struct bp_err *span(struct importer *m, struct stream *st, struct task *t, const struct event *ev, bool entry)
+static struct bp_err *span(struct importer *m, struct stream *st, struct task *t, const struct event *ev,
+			   bool entry)
 {
 	char name[64];
 	uint32_t func;
@@ -705,7 +749,7 @@ static struct bp_err *span(struct importer *m, struct stream *st, struct task *t
 	st->in->has_spans = true;
 	if (!entry)
 		return leave_func(m, st, t, func);
-	return push(m, st, t, (struct frame){ 0, func, NO_DEPTH, NO_SYSCALL, true }, BP_EV_IRQ);
+	return push(m, st, t, (struct frame){0, func, NO_DEPTH, NO_SYSCALL, true}, BP_EV_IRQ);
 }
 
 static struct bp_err *initcall(struct importer *m, struct stream *st, struct task *t, const struct event *ev)
@@ -729,12 +773,12 @@ static struct bp_err *initcall(struct importer *m, struct stream *st, struct tas
 	if (err)
 		return err;
 	if (ev->kind == INITCALL_START) {
-		struct bp_fact f = { .kind = BP_FACT_INITCALL,
-				     .vcpu = (uint16_t)st->number,
-				     .time_ns = st->key,
-				     .v = { addr - in->slide, in->initcall_level },
-				     .s1 = in->initcall_name,
-				     .s2 = "" };
+		struct bp_fact f = {.kind = BP_FACT_INITCALL,
+				    .vcpu = (uint16_t)st->number,
+				    .time_ns = st->key,
+				    .v = {addr - in->slide, in->initcall_level},
+				    .s1 = in->initcall_name,
+				    .s2 = ""};
 
 		if (m->marks < MARKS_MAX) {
 			m->marks++;
@@ -747,7 +791,7 @@ static struct bp_err *initcall(struct importer *m, struct stream *st, struct tas
 	in->has_spans = true;
 	if (ev->kind == INITCALL_FINISH)
 		return leave_func(m, st, t, func);
-	return push(m, st, t, (struct frame){ 0, func, NO_DEPTH, NO_SYSCALL, false }, BP_EV_CALL);
+	return push(m, st, t, (struct frame){0, func, NO_DEPTH, NO_SYSCALL, false}, BP_EV_CALL);
 }
 
 /* ---- events that are not about stacks ---- */
@@ -785,7 +829,7 @@ static struct bp_err *fork_event(struct importer *m, struct stream *st, const st
 	struct task *parent, *child;
 	uint64_t parent_pid, child_pid;
 	char comm[16];
-	struct bp_fact f = { .kind = BP_FACT_TASK_PARENT, .vcpu = UINT16_MAX, .time_ns = st->key };
+	struct bp_fact f = {.kind = BP_FACT_TASK_PARENT, .vcpu = UINT16_MAX, .time_ns = st->key};
 	struct bp_err *err;
 	uint32_t before = in->n_tasks;
 
@@ -813,7 +857,8 @@ static struct bp_err *fork_event(struct importer *m, struct stream *st, const st
 	return bp_builder_fact(m->b, &f);
 }
 
-static struct bp_err *exec_event(struct importer *m, struct stream *st, struct task *t, const struct event *ev)
+static struct bp_err *exec_event(struct importer *m, struct stream *st, struct task *t,
+				 const struct event *ev)
 {
 	char file[256], comm[16];
 	const char *base;
@@ -875,8 +920,7 @@ static struct bp_err *other(struct importer *m, struct stream *st, struct event 
 static struct bp_err *print_event(struct importer *m, struct stream *st, struct event *ev)
 {
 	struct bp_fact f = {
-		.kind = BP_FACT_CONSOLE, .vcpu = (uint16_t)st->number, .time_ns = st->key, .s2 = "printk"
-	};
+	    .kind = BP_FACT_CONSOLE, .vcpu = (uint16_t)st->number, .time_ns = st->key, .s2 = "printk"};
 	char line[MARK_TEXT];
 	size_t n;
 
@@ -949,16 +993,17 @@ static struct bp_err *lost(struct importer *m, struct stream *st)
 	m->im->stats->lost += st->s.lost;
 	/* No task yet: what was lost was before the CPU's first record. */
 	if (t) {
-		err = bp_builder_lost(m->b, st->number, st->s.lost, st->key, "overwritten in the ring buffer");
+		err =
+		    bp_builder_lost(m->b, st->number, st->s.lost, st->key, "overwritten in the ring buffer");
 		t->n = t->level = 0;
 		t->syscall = NO_SYSCALL;
 	} else {
-		struct bp_fact f = { .kind = BP_FACT_LOST,
-				     .vcpu = (uint16_t)st->number,
-				     .time_ns = st->key,
-				     .v = { st->s.lost },
-				     .s1 = "overwritten in the ring buffer before the first record",
-				     .s2 = "" };
+		struct bp_fact f = {.kind = BP_FACT_LOST,
+				    .vcpu = (uint16_t)st->number,
+				    .time_ns = st->key,
+				    .v = {st->s.lost},
+				    .s1 = "overwritten in the ring buffer before the first record",
+				    .s2 = ""};
 
 		err = bp_builder_fact(m->b, &f);
 	}
@@ -1053,7 +1098,8 @@ static struct bp_err *record(struct importer *m, struct stream *st)
 			return NULL;
 		}
 		if (now == cpu->tail && ev->kind != SWITCH) {
-			/* It is on its way out: this is still its doing, and takes none of the other's time. */
+			/* It is on its way out: this is still its doing, and takes none of the other's time.
+			 */
 			err = run_task(m, st, now);
 			if (!err)
 				err = on_stack(m, st, now, ev);
@@ -1164,30 +1210,30 @@ static void classify(const struct bp_tep *tep, const struct bp_tep_event *te, st
 		enum kind kind;
 		const char *fields[3];
 	} known[] = {
-		{ "ftrace", "funcgraph_entry", GRAPH_ENTRY, { "func", "depth" } },
-		{ "ftrace", "fgraph_retaddr_entry", GRAPH_ENTRY, { "func", "depth" } },
-		{ "ftrace", "funcgraph_exit", GRAPH_EXIT, { "func", "depth", "rettime" } },
-		{ "ftrace", "function", FUNCTION, { "ip", "parent_ip" } },
-		{ "ftrace", "kernel_stack", KERNEL_STACK, { "caller" } },
-		{ "ftrace", "user_stack", USER_STACK, { NULL } },
-		{ "ftrace", "print", PRINT, { "buf" } },
-		{ "sched", "sched_switch", SWITCH, { "next_pid", "next_comm", "prev_comm" } },
-		{ "sched", "sched_process_fork", FORK, { "parent_pid", "child_pid", "child_comm" } },
-		{ "sched", "sched_process_exec", EXEC, { "filename" } },
-		{ "task", "task_rename", RENAME, { "newcomm" } },
-		{ "raw_syscalls", "sys_enter", RAW_SYS_ENTER, { "id" } },
-		{ "raw_syscalls", "sys_exit", RAW_SYS_EXIT, { "id" } },
-		{ "irq", "irq_handler_entry", SPAN_ENTRY, { "irq" } },
-		{ "irq", "irq_handler_exit", SPAN_EXIT, { "irq" } },
-		{ "irq", "softirq_entry", SPAN_ENTRY, { "vec" } },
-		{ "irq", "softirq_exit", SPAN_EXIT, { "vec" } },
-		{ "initcall", "initcall_level", INITCALL_LEVEL, { "level" } },
-		{ "initcall", "initcall_start", INITCALL_START, { "func" } },
-		{ "initcall", "initcall_finish", INITCALL_FINISH, { "func" } },
-		{ "printk", "console", PRINTK, { "msg" } },
+	    {"ftrace", "funcgraph_entry", GRAPH_ENTRY, {"func", "depth"}},
+	    {"ftrace", "fgraph_retaddr_entry", GRAPH_ENTRY, {"func", "depth"}},
+	    {"ftrace", "funcgraph_exit", GRAPH_EXIT, {"func", "depth", "rettime"}},
+	    {"ftrace", "function", FUNCTION, {"ip", "parent_ip"}},
+	    {"ftrace", "kernel_stack", KERNEL_STACK, {"caller"}},
+	    {"ftrace", "user_stack", USER_STACK, {NULL}},
+	    {"ftrace", "print", PRINT, {"buf"}},
+	    {"sched", "sched_switch", SWITCH, {"next_pid", "next_comm", "prev_comm"}},
+	    {"sched", "sched_process_fork", FORK, {"parent_pid", "child_pid", "child_comm"}},
+	    {"sched", "sched_process_exec", EXEC, {"filename"}},
+	    {"task", "task_rename", RENAME, {"newcomm"}},
+	    {"raw_syscalls", "sys_enter", RAW_SYS_ENTER, {"id"}},
+	    {"raw_syscalls", "sys_exit", RAW_SYS_EXIT, {"id"}},
+	    {"irq", "irq_handler_entry", SPAN_ENTRY, {"irq"}},
+	    {"irq", "irq_handler_exit", SPAN_EXIT, {"irq"}},
+	    {"irq", "softirq_entry", SPAN_ENTRY, {"vec"}},
+	    {"irq", "softirq_exit", SPAN_EXIT, {"vec"}},
+	    {"initcall", "initcall_level", INITCALL_LEVEL, {"level"}},
+	    {"initcall", "initcall_start", INITCALL_START, {"func"}},
+	    {"initcall", "initcall_finish", INITCALL_FINISH, {"func"}},
+	    {"printk", "console", PRINTK, {"msg"}},
 	};
 
-	*ev = (struct event){ .kind = OTHER, .tep = te, .func = NO_FUNC };
+	*ev = (struct event){.kind = OTHER, .tep = te, .func = NO_FUNC};
 	for (size_t i = 0; i < BP_ARRAY_SIZE(known); i++) {
 		if (!bp_tep_is(te->system, te->system_len, known[i].system) ||
 		    !bp_tep_is(te->name, te->name_len, known[i].name))
@@ -1195,8 +1241,11 @@ static void classify(const struct bp_tep *tep, const struct bp_tep_event *te, st
 		ev->kind = known[i].kind;
 		for (size_t k = 0; k < 3 && known[i].fields[k]; k++)
 			ev->f[k] = bp_tep_find(tep, te, known[i].fields[k]);
+		if (ev->kind == GRAPH_EXIT)
+			ev->called = bp_tep_find(tep, te, "calltime");
 		if (ev->kind == SPAN_ENTRY || ev->kind == SPAN_EXIT)
-			snprintf(ev->what, sizeof(ev->what), "%s", known[i].name[0] == 'i' ? "irq" : "softirq");
+			snprintf(ev->what, sizeof(ev->what), "%s",
+				 known[i].name[0] == 'i' ? "irq" : "softirq");
 		return;
 	}
 	if (bp_tep_is(te->system, te->system_len, "syscalls")) {
@@ -1209,7 +1258,8 @@ static void classify(const struct bp_tep *tep, const struct bp_tep_event *te, st
 		if (!ev->f[0])
 			ev->f[0] = bp_tep_find(tep, te, "nr");
 		if (enter)
-			snprintf(ev->what, sizeof(ev->what), "sys_%.*s", (int)te->name_len - 10, te->name + 10);
+			snprintf(ev->what, sizeof(ev->what), "sys_%.*s", (int)te->name_len - 10,
+				 te->name + 10);
 	} else if (bp_tep_is(te->system, te->system_len, "irq_vectors")) {
 		bool entry = te->name_len > 6 && !memcmp(te->name + te->name_len - 6, "_entry", 6);
 		uint32_t cut = entry ? 6 : 5;
@@ -1233,7 +1283,7 @@ static bool field_is(const struct bp_tep_field *f, unsigned offset, unsigned siz
 /* What of an event can be read without looking at its description for every record. */
 static uint32_t whole(const struct bp_tep *tep, const struct event *ev)
 {
-	static const unsigned sizes[3] = { 8, 4, 8 };
+	static const unsigned sizes[3] = {8, 4, 8};
 	uint32_t end = 0;
 
 	if (tep->big_endian || (ev->kind != GRAPH_ENTRY && ev->kind != GRAPH_EXIT) || !ev->f[0] || !ev->f[1])
@@ -1296,7 +1346,8 @@ static struct bp_err *relate(struct importer *m)
 				host = &m->in[i];
 	}
 	if (!host)
-		return bp_err_new(BP_EUSAGE, "%s: none of these files says how its clock relates to that of another "
+		return bp_err_new(BP_EUSAGE,
+				  "%s: none of these files says how its clock relates to that of another "
 				  "(they are not a guest and its host, or were not recorded together)",
 				  m->in[0].file->path);
 	host->host = true;
@@ -1386,10 +1437,13 @@ static struct bp_err *say_header(struct importer *m)
 	struct bp_err *err;
 
 	snprintf(line, sizeof(line), "trace.dat version %u%s%s%s", f->version, *f->packing_name ? ", " : "",
-		 !strcmp(f->packing_name, "none") ? "not packed" : f->packing_name, f->big_endian ? ", big-endian" : "");
+		 !strcmp(f->packing_name, "none") ? "not packed" : f->packing_name,
+		 f->big_endian ? ", big-endian" : "");
 	err = say(m, "trace_format", line);
 	snprintf(line, sizeof(line), "ftrace clock %s%s", f->clock && *f->clock ? f->clock : "local",
-		 m->n_in > 1 ? " of the host" : m->in[0].from_tsc ? ", converted to ns" : "");
+		 m->n_in > 1         ? " of the host"
+		 : m->in[0].from_tsc ? ", converted to ns"
+				     : "");
 	if (!err)
 		err = say(m, "clock_time", line);
 	if (!err && f->writer)
@@ -1452,15 +1506,15 @@ static struct bp_err *say_totals(struct importer *m)
 				bp_strbuf_addf(&sb, "%s%.*s:%.*s=%llu", sb.len ? " " : "",
 					       (int)(ev->tep->system_len < 64 ? ev->tep->system_len : 64),
 					       ev->tep->system,
-					       (int)(ev->tep->name_len < 96 ? ev->tep->name_len : 96), ev->tep->name,
-					       (unsigned long long)ev->count);
+					       (int)(ev->tep->name_len < 96 ? ev->tep->name_len : 96),
+					       ev->tep->name, (unsigned long long)ev->count);
 		}
 	}
 	snprintf(stats->stacks, sizeof(stats->stacks), "%s",
-		 graph		   ? "from the trace"
-		 : function_tracer ? "from the callers in the trace; returns are guessed"
+		 graph                   ? "from the trace"
+		 : function_tracer       ? "from the callers in the trace; returns are guessed"
 		 : spans || stats->calls ? "from pairs of events"
-				   : "none");
+					 : "none");
 	err = bp_strbuf_ok(&sb);
 	if (!err)
 		err = say(m, "ftrace_events", bp_strbuf_str(&sb));
@@ -1477,8 +1531,9 @@ static struct bp_err *say_totals(struct importer *m)
 	}
 	for (uint32_t i = 0; i < m->n_in && !err; i++)
 		if (m->in[i].file->recovered)
-			err = say(m, "ftrace_recovered", "the index of the file is missing; CPUs were told apart by "
-							 "their time stamps");
+			err = say(m, "ftrace_recovered",
+				  "the index of the file is missing; CPUs were told apart by "
+				  "their time stamps");
 	return err;
 }
 
@@ -1509,7 +1564,7 @@ static void close_all(struct importer *m)
 
 struct bp_err *bp_trace_dat_join(struct bp_import *im, struct bp_source *const *more, size_t n)
 {
-	struct importer m = { .im = im, .b = im->builder, .func_lost = NO_FUNC };
+	struct importer m = {.im = im, .b = im->builder, .func_lost = NO_FUNC};
 	struct bp_err *err = NULL;
 
 	if (n >= BP_TRACE_DAT_JOIN)
@@ -1542,8 +1597,8 @@ static struct bp_err *run(struct bp_import *im)
 }
 
 const struct bp_importer bp_import_trace_dat = {
-	.name = "trace.dat",
-	.summary = "trace.dat of trace-cmd, versions 6 and 7",
-	.probe = probe,
-	.run = run,
+    .name = "trace.dat",
+    .summary = "trace.dat of trace-cmd, versions 6 and 7",
+    .probe = probe,
+    .run = run,
 };

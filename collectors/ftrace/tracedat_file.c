@@ -29,7 +29,7 @@
 #define PAGE_MIN 512u
 #define PAGE_MAX (1u << 20)
 
-static const uint8_t magic[10] = { 0x17, 0x08, 0x44, 't', 'r', 'a', 'c', 'i', 'n', 'g' };
+static const uint8_t magic[10] = {0x17, 0x08, 0x44, 't', 'r', 'a', 'c', 'i', 'n', 'g'};
 
 /* Sections and the options that point to them have the same numbers. */
 enum section {
@@ -212,7 +212,8 @@ static struct bp_err *parse_header_info(struct bp_td_file *f, struct bp_buf *b)
 	return NULL;
 }
 
-static struct bp_err *parse_formats(struct bp_td_file *f, struct bp_buf *b, const char *system, uint32_t count)
+static struct bp_err *parse_formats(struct bp_td_file *f, struct bp_buf *b, const char *system,
+				    uint32_t count)
 {
 	for (uint32_t i = 0; i < count && !b->bad; i++) {
 		uint64_t n = get64(f, b);
@@ -316,7 +317,7 @@ static struct bp_err *add_buffer(struct bp_td_file *f, const char *name, const c
 		return bp_err_nomem();
 	f->buffers = grown;
 	b = &grown[f->n_buffers];
-	*b = (struct bp_td_buffer){ .offset = offset, .page_bytes = f->page_bytes };
+	*b = (struct bp_td_buffer){.offset = offset, .page_bytes = f->page_bytes};
 	b->name = strndup(name, 255);
 	b->clock = strndup(clock, 63);
 	if (!b->name || !b->clock) {
@@ -329,7 +330,8 @@ static struct bp_err *add_buffer(struct bp_td_file *f, const char *name, const c
 	return NULL;
 }
 
-static struct bp_err *add_range(struct bp_td_file *f, uint32_t buffer, uint32_t cpu, uint64_t offset, uint64_t size)
+static struct bp_err *add_range(struct bp_td_file *f, uint32_t buffer, uint32_t cpu, uint64_t offset,
+				uint64_t size)
 {
 	struct bp_td_range *grown;
 
@@ -338,7 +340,8 @@ static struct bp_err *add_range(struct bp_td_file *f, uint32_t buffer, uint32_t 
 	if (cpu >= BP_BUILDER_CPUS || f->n_ranges == MAX_RANGES || offset >= f->size) {
 		if (offset >= f->size)
 			f->truncated = true;
-		bp_td_problem(f, offset < f->size ? offset : f->size, "the events of cpu %u are missing", cpu);
+		bp_td_problem(f, offset < f->size ? offset : f->size, "the events of cpu %u are missing",
+			      cpu);
 		return NULL;
 	}
 	if (size > UINT64_MAX / 2 || size > f->size - offset) {
@@ -358,7 +361,7 @@ static struct bp_err *add_range(struct bp_td_file *f, uint32_t buffer, uint32_t 
 			return bp_err_nomem();
 		f->ranges = grown;
 	}
-	f->ranges[f->n_ranges++] = (struct bp_td_range){ cpu, buffer, offset, size };
+	f->ranges[f->n_ranges++] = (struct bp_td_range){cpu, buffer, offset, size};
 	if (cpu >= f->n_cpus)
 		f->n_cpus = cpu + 1;
 	return NULL;
@@ -483,7 +486,7 @@ static struct bp_err *option_guest(struct bp_td_file *f, struct bp_buf *b)
 		return bp_err_nomem();
 	f->guests = grown;
 	g = &grown[f->n_guests];
-	*g = (struct bp_td_guest){ .trace_id = id, .n_cpus = cpus };
+	*g = (struct bp_td_guest){.trace_id = id, .n_cpus = cpus};
 	g->name = strndup(name, 255);
 	g->pids = malloc((cpus ? cpus : 1) * sizeof(*g->pids));
 	if (!g->name || !g->pids) {
@@ -514,7 +517,8 @@ static struct bp_err *option_clock(struct bp_td_file *f, const uint8_t *p, size_
 	return end && end - open < 64 ? copy_text(&f->clock, open, (size_t)(end - open)) : NULL;
 }
 
-static struct bp_err *take_option(struct bp_td_file *f, unsigned id, const uint8_t *p, size_t n, uint64_t offset)
+static struct bp_err *take_option(struct bp_td_file *f, unsigned id, const uint8_t *p, size_t n,
+				  uint64_t offset)
 {
 	struct bp_buf b = bp_buf_make(p, n, f->path, offset);
 
@@ -738,7 +742,8 @@ struct section_head {
 	uint64_t offset, size; /* of the contents */
 };
 
-static struct bp_err *read_section_head(struct bp_td_file *f, uint64_t offset, struct section_head *s, bool *ok)
+static struct bp_err *read_section_head(struct bp_td_file *f, uint64_t offset, struct section_head *s,
+					bool *ok)
 {
 	uint8_t head[16];
 	struct bp_buf b;
@@ -908,17 +913,18 @@ static struct bp_err *packed_buffer(struct bp_td_file *f)
 }
 
 /*
- * A version 7 file that was cut has lost the index of its events, which is at the end. The section of the events says
- * nothing about CPUs, but those follow one another and time goes back between them.
+ * A version 7 file that was cut has lost the index of its events, which is at the end. The section of the
+ * events says nothing about CPUs, but those follow one another and time goes back between them.
  */
-static struct bp_err *recover_plain(struct bp_td_file *f, const struct section_head *s, uint64_t end, uint32_t buffer)
+static struct bp_err *recover_plain(struct bp_td_file *f, const struct section_head *s, uint64_t end,
+				    uint32_t buffer)
 {
 	uint32_t page = f->buffers[buffer].page_bytes, cpu = 0;
 	uint64_t first = (s->offset + page - 1) / page * page, before = 0, start_at = first;
 	struct bp_err *err;
 
 	for (uint64_t at = first; at < end; at += page) {
-		uint8_t head[64] = { 0 };
+		uint8_t head[64] = {0};
 		uint64_t ts;
 		size_t got;
 
@@ -940,7 +946,8 @@ static struct bp_err *recover_plain(struct bp_td_file *f, const struct section_h
 	return end > start_at ? add_range(f, buffer, cpu, start_at, end - start_at) : NULL;
 }
 
-static struct bp_err *recover_packed(struct bp_td_file *f, const struct section_head *s, uint64_t end, uint32_t buffer)
+static struct bp_err *recover_packed(struct bp_td_file *f, const struct section_head *s, uint64_t end,
+				     uint32_t buffer)
 {
 	uint32_t page = f->buffers[buffer].page_bytes;
 	uint64_t at = s->offset;
@@ -1023,7 +1030,7 @@ static struct bp_err *recover(struct bp_td_file *f, struct sections *all, uint64
 static struct bp_err *open_v7(struct bp_td_file *f, size_t at)
 {
 	uint8_t head[256];
-	struct sections all = { 0 };
+	struct sections all = {0};
 	const char *name, *packing_version;
 	uint64_t next, first;
 	struct bp_buf b;
@@ -1042,13 +1049,14 @@ static struct bp_err *open_v7(struct bp_td_file *f, size_t at)
 		bp_td_problem(f, got, "the header is cut");
 		return NULL;
 	}
-	f->packing = !strcmp(name, "none") ? BP_TD_NONE
+	f->packing = !strcmp(name, "none")   ? BP_TD_NONE
 		     : !strcmp(name, "zlib") ? BP_TD_ZLIB
 		     : !strcmp(name, "zstd") ? BP_TD_ZSTD
 					     : BP_TD_UNKNOWN;
 	snprintf(f->packing_name, sizeof(f->packing_name), "%s", name);
 	if (f->packing == BP_TD_UNKNOWN)
-		return bp_err_new(BP_EUNSUPPORTED, "%s: packed with %.31s, which is not known", f->path, name);
+		return bp_err_new(BP_EUNSUPPORTED, "%s: packed with %.31s, which is not known", f->path,
+				  name);
 	first = b.pos;
 	for (unsigned i = 0; next && i < MAX_SECTIONS; i++) {
 		struct section_head s;
@@ -1104,7 +1112,8 @@ static struct bp_err *parse(struct bp_td_file *f)
 	if (b.bad)
 		return bp_err_data(f->path, got, "the file ends in its header");
 	if (version != 6 && version != 7)
-		return bp_err_new(BP_EUNSUPPORTED, "%s: trace.dat version %.8s (6 and 7 can be read)", f->path, text);
+		return bp_err_new(BP_EUNSUPPORTED, "%s: trace.dat version %.8s (6 and 7 can be read)",
+				  f->path, text);
 	f->version = (unsigned)version;
 	if (!good_page_size(f->page_bytes))
 		return bp_err_data(f->path, b.pos - 4, "pages of %u bytes", f->page_bytes);

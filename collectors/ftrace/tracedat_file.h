@@ -27,25 +27,25 @@ enum bp_td_packing { BP_TD_NONE, BP_TD_ZLIB, BP_TD_ZSTD, BP_TD_UNKNOWN };
 
 struct bp_td_unpacker;
 
-/** bp_td_unpack() - expand @n bytes into @dst; returns the number of bytes, SIZE_MAX when they are damaged or do
- * not fit. *@u holds what is kept between calls, NULL at first. */
-size_t bp_td_unpack(struct bp_td_unpacker **u, enum bp_td_packing how, const uint8_t *src, size_t n, uint8_t *dst,
-		    size_t cap);
+/** bp_td_unpack() - expand @n bytes into @dst; returns the number of bytes, SIZE_MAX when they are damaged or
+ * do not fit. *@u holds what is kept between calls, NULL at first. */
+size_t bp_td_unpack(struct bp_td_unpacker **u, enum bp_td_packing how, const uint8_t *src, size_t n,
+		    uint8_t *dst, size_t cap);
 void bp_td_unpacker_destroy(struct bp_td_unpacker *u);
 
 /**
  * bp_td_unpack_alloc() - expand into memory of its own, which grows with what really comes out
  * @max: more is an error; @ret: owned by the caller, NULL when the bytes are damaged (which is no error)
  */
-struct bp_err *bp_td_unpack_alloc(enum bp_td_packing how, const uint8_t *src, size_t n, size_t max, uint8_t **ret,
-				  size_t *len) BP_MUST_CHECK;
+struct bp_err *bp_td_unpack_alloc(enum bp_td_packing how, const uint8_t *src, size_t n, size_t max,
+				  uint8_t **ret, size_t *len) BP_MUST_CHECK;
 
 /* ---- the file (tracedat_file.c) ---- */
 
 /* Where the pages of one CPU are. */
 struct bp_td_range {
 	uint32_t cpu;
-	uint32_t buffer; /* index into buffers */
+	uint32_t buffer;       /* index into buffers */
 	uint64_t offset, size; /* of packed ones without the number of pieces (4 bytes) in front */
 };
 
@@ -97,7 +97,7 @@ struct bp_td_file {
 	char *clock, *uname, *writer;
 	uint64_t trace_id, peer_id;
 	bool have_trace_id, have_shift;
-	uint32_t shift_flags; /* 1: interpolate */
+	uint32_t shift_flags;        /* 1: interpolate */
 	struct bp_td_shifts *shifts; /* per CPU */
 	uint32_t n_shifts;
 	struct bp_td_guest *guests;
@@ -112,8 +112,8 @@ struct bp_td_file {
 	uint64_t range_bytes; /* all together */
 
 	uint32_t n_cpus;
-	bool truncated;  /* something lies behind the end of the file */
-	bool recovered;  /* version 7 whose index is missing: CPUs were told apart by their time stamps */
+	bool truncated; /* something lies behind the end of the file */
+	bool recovered; /* version 7 whose index is missing: CPUs were told apart by their time stamps */
 	uint64_t problem_offset; /* UINT64_MAX: none */
 	char problem[120];
 
@@ -123,8 +123,8 @@ struct bp_td_file {
 
 /**
  * bp_td_open() - read all but the events
- * @src: borrowed until close when it is a plain file; otherwise read to its end into an unlinked temporary file
- * Errors: BP_EDATA when it is no trace.dat at all; BP_EUNSUPPORTED for other versions; BP_EOS.
+ * @src: borrowed until close when it is a plain file; otherwise read to its end into an unlinked temporary
+ * file Errors: BP_EDATA when it is no trace.dat at all; BP_EUNSUPPORTED for other versions; BP_EOS.
  */
 struct bp_err *bp_td_open(struct bp_source *src, struct bp_td_file **ret) BP_MUST_CHECK;
 
@@ -136,7 +136,8 @@ void bp_td_close(struct bp_td_file *f);
 bool bp_td_probe(const uint8_t *head, size_t len);
 
 /** bp_td_read() - up to @n bytes at @offset; fewer only at the end of the file */
-struct bp_err *bp_td_read(const struct bp_td_file *f, uint64_t offset, void *dst, size_t n, size_t *got) BP_MUST_CHECK;
+struct bp_err *bp_td_read(const struct bp_td_file *f, uint64_t offset, void *dst, size_t n,
+			  size_t *got) BP_MUST_CHECK;
 
 /** bp_td_problem() - remember the first thing that was wrong with the file */
 void bp_td_problem(struct bp_td_file *f, uint64_t offset, const char *fmt, ...) BP_PRINTF(3, 4);
@@ -160,9 +161,9 @@ struct bp_td_ahead;
 struct bp_td_piece {
 	uint8_t *data;
 	size_t cap, len;
-	uint64_t offset;   /* in the file: of the data, or of its first packed piece */
+	uint64_t offset; /* in the file: of the data, or of its first packed piece */
 	struct bp_err *err;
-	const char *bad;   /* NULL: nothing */
+	const char *bad; /* NULL: nothing */
 	uint64_t bad_offset;
 	bool truncated, loss;
 };
@@ -187,7 +188,7 @@ struct bp_td_stream {
 	bool packed;
 	struct bp_td_piece now; /* being read */
 	size_t now_pos;
-	bool loss_next;         /* between this piece and the next */
+	bool loss_next; /* between this piece and the next */
 	/* Reading on; the helper thread's from `asked` until `there`. */
 	struct bp_td_piece next;
 	uint64_t offset, end; /* of the file */
@@ -212,14 +213,16 @@ void bp_td_ahead_destroy(struct bp_td_ahead *a);
 /**
  * bp_td_stream_init() - @budget: bytes that it may use for its buffers; @ahead: NULL for none
  */
-struct bp_err *bp_td_stream_init(struct bp_td_stream *s, struct bp_td_file *f, const struct bp_td_range *range,
-				 size_t budget, struct bp_td_ahead *ahead) BP_MUST_CHECK;
+struct bp_err *bp_td_stream_init(struct bp_td_stream *s, struct bp_td_file *f,
+				 const struct bp_td_range *range, size_t budget,
+				 struct bp_td_ahead *ahead) BP_MUST_CHECK;
 void bp_td_stream_deinit(struct bp_td_stream *s);
 
 /** bp_td_stream_page() - to the first record of the next page that has one; *@more false at the end */
 struct bp_err *bp_td_stream_page(struct bp_td_stream *s, bool *more) BP_MUST_CHECK;
 
-/** bp_td_stream_step() - the next record of this page; false: there is none (the caller goes to the next page) */
+/** bp_td_stream_step() - the next record of this page; false: there is none (the caller goes to the next
+ * page) */
 bool bp_td_stream_step(struct bp_td_stream *s);
 
 /** bp_td_stream_next() - the next record; *@more false at the end */

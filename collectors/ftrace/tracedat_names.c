@@ -44,7 +44,7 @@ static int compare_syms(const void *a, const void *b)
 static struct bp_err *take_symbol(struct bp_td_syms *s, const char *p, const char *end)
 {
 	const char *name, *name_end, *open, *close;
-	struct bp_td_sym sym = { 0 };
+	struct bp_td_sym sym = {0};
 	unsigned digits = 0;
 	struct bp_err *err;
 	char type;
@@ -92,7 +92,7 @@ struct bp_err *bp_td_syms_init(struct bp_td_syms *s, const char *text, size_t le
 	const char *p = text, *end = text + len;
 	bool sorted = true;
 
-	*s = (struct bp_td_syms){ .text = text };
+	*s = (struct bp_td_syms){.text = text};
 	if (len > UINT32_MAX)
 		len = UINT32_MAX;
 	while (p < end) {
@@ -155,7 +155,7 @@ struct bp_err *bp_td_comms_init(struct bp_td_comms *c, const char *text, size_t 
 {
 	const char *p = text, *end = text + len;
 
-	*c = (struct bp_td_comms){ .text = text };
+	*c = (struct bp_td_comms){.text = text};
 	while (p < end) {
 		const char *nl = memchr(p, '\n', (size_t)(end - p)), *e = nl ? nl : end;
 		const char *name = p;
@@ -173,9 +173,9 @@ struct bp_err *bp_td_comms_init(struct bp_td_comms *c, const char *text, size_t 
 				bp_td_comms_deinit(c);
 				return err;
 			}
-			c->comms[c->n++] = (struct bp_td_comm){ .pid = (int32_t)pid,
-								.name = (uint32_t)(name + 1 - text),
-								.len = (uint32_t)(e - name - 1) };
+			c->comms[c->n++] = (struct bp_td_comm){.pid = (int32_t)pid,
+							       .name = (uint32_t)(name + 1 - text),
+							       .len = (uint32_t)(e - name - 1)};
 		}
 		if (!nl)
 			break;

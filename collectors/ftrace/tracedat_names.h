@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Names that a trace.dat file brings with it: kernel symbols (as in /proc/kallsyms) and commands of tasks (as in
- * tracefs' saved_cmdlines). Both are texts that are not trusted.
+ * Names that a trace.dat file brings with it: kernel symbols (as in /proc/kallsyms) and commands of tasks (as
+ * in tracefs' saved_cmdlines). Both are texts that are not trusted.
  */
 #ifndef BP_COLLECTORS_FTRACE_TRACEDAT_NAMES_H
 #define BP_COLLECTORS_FTRACE_TRACEDAT_NAMES_H
@@ -14,7 +14,7 @@
 
 struct bp_td_sym {
 	uint64_t addr;
-	uint32_t name;     /* offset in the text */
+	uint32_t name; /* offset in the text */
 	uint16_t name_len;
 	uint8_t module_len; /* 0: the kernel itself */
 	uint8_t module_at;  /* from the end of the name to the module's */

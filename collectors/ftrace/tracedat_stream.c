@@ -25,8 +25,8 @@
 #define READ_BYTES (256u << 10)
 #define CHUNK_MAX (8u << 20)
 
-struct bp_err *bp_td_stream_init(struct bp_td_stream *s, struct bp_td_file *f, const struct bp_td_range *range,
-				 size_t budget, struct bp_td_ahead *ahead)
+struct bp_err *bp_td_stream_init(struct bp_td_stream *s, struct bp_td_file *f,
+				 const struct bp_td_range *range, size_t budget, struct bp_td_ahead *ahead)
 {
 	const struct bp_td_buffer *b = &f->buffers[range->buffer];
 
@@ -40,7 +40,7 @@ struct bp_err *bp_td_stream_init(struct bp_td_stream *s, struct bp_td_file *f, c
 	s->end = range->offset + range->size;
 	s->budget = budget;
 	s->ahead = ahead;
-		if (s->packed && s->offset < s->end) {
+	if (s->packed && s->offset < s->end) {
 		uint8_t count[4];
 		size_t got;
 		struct bp_err *err = bp_td_read(f, s->offset, count, sizeof(count), &got);
@@ -77,7 +77,8 @@ static struct bp_err *reserve(uint8_t **buf, size_t *cap, size_t want)
 }
 
 /* The rest cannot be read. */
-static void give_up(struct bp_td_stream *s, struct bp_td_piece *p, uint64_t offset, const char *why, bool truncated)
+static void give_up(struct bp_td_stream *s, struct bp_td_piece *p, uint64_t offset, const char *why,
+		    bool truncated)
 {
 	p->bad = why;
 	p->bad_offset = offset;

@@ -10,8 +10,8 @@ struct bp_td_unpacker {
 	ZSTD_DCtx *zstd;
 };
 
-size_t bp_td_unpack(struct bp_td_unpacker **u, enum bp_td_packing how, const uint8_t *src, size_t n, uint8_t *dst,
-		    size_t cap)
+size_t bp_td_unpack(struct bp_td_unpacker **u, enum bp_td_packing how, const uint8_t *src, size_t n,
+		    uint8_t *dst, size_t cap)
 {
 	uLongf got = cap;
 	size_t r;
@@ -61,7 +61,7 @@ static bool grow(uint8_t **buf, size_t *cap, size_t max, bool *no_memory)
 static bool inflate_all(const uint8_t *src, size_t n, uint8_t **buf, size_t *cap, size_t max, size_t *len,
 			bool *no_memory)
 {
-	z_stream z = { .next_in = (Bytef *)(uintptr_t)src, .avail_in = (uInt)n };
+	z_stream z = {.next_in = (Bytef *)(uintptr_t)src, .avail_in = (uInt)n};
 	int r;
 
 	if (n > UINT32_MAX || inflateInit(&z) != Z_OK)
@@ -83,7 +83,7 @@ static bool inflate_all(const uint8_t *src, size_t n, uint8_t **buf, size_t *cap
 static bool zstd_all(const uint8_t *src, size_t n, uint8_t **buf, size_t *cap, size_t max, size_t *len,
 		     bool *no_memory)
 {
-	ZSTD_inBuffer in = { src, n, 0 };
+	ZSTD_inBuffer in = {src, n, 0};
 	ZSTD_DStream *z = ZSTD_createDStream();
 	size_t r = 1;
 
@@ -98,7 +98,7 @@ static bool zstd_all(const uint8_t *src, size_t n, uint8_t **buf, size_t *cap, s
 
 		if (*len == *cap && !grow(buf, cap, max, no_memory))
 			break;
-		out = (ZSTD_outBuffer){ *buf + *len, *cap - *len, 0 };
+		out = (ZSTD_outBuffer){*buf + *len, *cap - *len, 0};
 		r = ZSTD_decompressStream(z, &out, &in);
 		*len += out.pos;
 		if (ZSTD_isError(r) || r == 0 || (in.pos == in.size && out.pos < out.size))
@@ -108,8 +108,8 @@ static bool zstd_all(const uint8_t *src, size_t n, uint8_t **buf, size_t *cap, s
 	return r == 0;
 }
 
-struct bp_err *bp_td_unpack_alloc(enum bp_td_packing how, const uint8_t *src, size_t n, size_t max, uint8_t **ret,
-				  size_t *len)
+struct bp_err *bp_td_unpack_alloc(enum bp_td_packing how, const uint8_t *src, size_t n, size_t max,
+				  uint8_t **ret, size_t *len)
 {
 	size_t cap = n < max / 4 ? 4 * n + 1024 : max, got = 0;
 	bool ok, no_memory = false;

@@ -17,8 +17,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 static void import(const char *path, struct bp_trace_writer *w)
 {
-	struct bp_import_stats stats = { .first_bad_offset = UINT64_MAX };
-	struct bp_import im = { .stats = &stats };
+	struct bp_import_stats stats = {.first_bad_offset = UINT64_MAX};
+	struct bp_import im = {.stats = &stats};
 
 	bp_err_ignore(bp_source_open(path, &im.source));
 	if (!im.source)

@@ -53,7 +53,8 @@ static uint32_t func(const char *name)
 {
 	uint32_t id;
 
-	ok(bp_builder_func(b, BP_SPACE_KERNEL, (uint64_t)name[0] << 8, (uint64_t)name[0] << 8, name, "vmlinux", &id));
+	ok(bp_builder_func(b, BP_SPACE_KERNEL, (uint64_t)name[0] << 8, (uint64_t)name[0] << 8, name,
+			   "vmlinux", &id));
 	return id;
 }
 
@@ -103,10 +104,13 @@ static void on_enter(void *ctx, struct bp_walk_frame *f, const struct bp_walk_no
 		say(s, "#%u ", f->syscall);
 }
 
-static void on_leave(void *ctx, struct bp_walk_frame *f, const struct bp_walk_now *now, enum bp_walk_leave how)
+static void on_leave(void *ctx, struct bp_walk_frame *f, const struct bp_walk_now *now,
+		     enum bp_walk_leave how)
 {
 	say(ctx, "%" PRIu64 "/%" PRIu64 "%s) ", f->self_ns, bp_walk_total_ns(f, now),
-	    how == BP_LEAVE_RET ? "" : how == BP_LEAVE_LOST ? "?" : "...");
+	    how == BP_LEAVE_RET    ? ""
+	    : how == BP_LEAVE_LOST ? "?"
+				   : "...");
 }
 
 static const struct bp_walk_ops story_ops = {
@@ -336,8 +340,8 @@ static void test_bounds(void **state)
 }
 
 /*
- * Random work on some CPUs and tasks over many blocks, against a model: the walk must never find a stack that does
- * not agree, and totals must be the model's.
+ * Random work on some CPUs and tasks over many blocks, against a model: the walk must never find a stack that
+ * does not agree, and totals must be the model's.
  */
 #define TASKS 40
 #define CPUS 4
@@ -357,7 +361,8 @@ struct sums {
 	uint64_t calls[FUNCS], self[FUNCS], insns[FUNCS];
 };
 
-static void sum_leave(void *ctx, struct bp_walk_frame *f, const struct bp_walk_now *now, enum bp_walk_leave how)
+static void sum_leave(void *ctx, struct bp_walk_frame *f, const struct bp_walk_now *now,
+		      enum bp_walk_leave how)
 {
 	struct sums *s = ctx;
 
@@ -473,7 +478,8 @@ int main(void)
 	};
 	int failed;
 
-	snprintf(dir, sizeof(dir), "%s/bootprof-builder.XXXXXX", getenv("TMPDIR") ? getenv("TMPDIR") : "/tmp");
+	snprintf(dir, sizeof(dir), "%s/bootprof-builder.XXXXXX",
+		 getenv("TMPDIR") ? getenv("TMPDIR") : "/tmp");
 	if (!mkdtemp(dir))
 		return 1;
 	snprintf(file, sizeof(file), "%s/t", dir);

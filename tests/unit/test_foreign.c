@@ -339,13 +339,15 @@ static void test_image(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    cmocka_unit_test(test_kallsyms), cmocka_unit_test(test_refused),	  cmocka_unit_test(test_hostile),
-	    cmocka_unit_test(test_slide),    cmocka_unit_test(test_learn),	  cmocka_unit_test(test_wrong_kernel),
+	    cmocka_unit_test(test_kallsyms), cmocka_unit_test(test_refused),
+	    cmocka_unit_test(test_hostile),  cmocka_unit_test(test_slide),
+	    cmocka_unit_test(test_learn),    cmocka_unit_test(test_wrong_kernel),
 	    cmocka_unit_test(test_image),
 	};
 	int failed;
 
-	snprintf(dir, sizeof(dir), "%s/bootprof-foreign.XXXXXX", getenv("TMPDIR") ? getenv("TMPDIR") : "/tmp");
+	snprintf(dir, sizeof(dir), "%s/bootprof-foreign.XXXXXX",
+		 getenv("TMPDIR") ? getenv("TMPDIR") : "/tmp");
 	if (!mkdtemp(dir))
 		return 1;
 	snprintf(file, sizeof(file), "%s/k", dir);

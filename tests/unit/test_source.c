@@ -180,7 +180,8 @@ static void test_long_lines(void **state)
 static struct bytes pack_gzip(struct bytes t)
 {
 	struct bytes p = {malloc(t.len + 1000), 0};
-	z_stream z = {.next_in = t.data, .avail_in = (uInt)t.len, .next_out = p.data, .avail_out = (uInt)t.len + 1000};
+	z_stream z = {
+	    .next_in = t.data, .avail_in = (uInt)t.len, .next_out = p.data, .avail_out = (uInt)t.len + 1000};
 
 	assert_int_equal(deflateInit2(&z, 1, Z_DEFLATED, 15 + 16, 8, Z_DEFAULT_STRATEGY), Z_OK);
 	assert_int_equal(deflate(&z, Z_FINISH), Z_STREAM_END);
@@ -193,9 +194,9 @@ static struct bytes pack_xz(struct bytes t)
 {
 	struct bytes p = {malloc(t.len + 1000), 0};
 
-	assert_int_equal(lzma_easy_buffer_encode(1, LZMA_CHECK_CRC32, NULL, t.data, t.len, p.data, &p.len,
-						 t.len + 1000),
-			 LZMA_OK);
+	assert_int_equal(
+	    lzma_easy_buffer_encode(1, LZMA_CHECK_CRC32, NULL, t.data, t.len, p.data, &p.len, t.len + 1000),
+	    LZMA_OK);
 	return p;
 }
 
@@ -428,10 +429,14 @@ static int cleanup(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    cmocka_unit_test_teardown(test_plain, cleanup),     cmocka_unit_test_teardown(test_long_lines, cleanup),
-	    cmocka_unit_test_teardown(test_packed, cleanup),    cmocka_unit_test_teardown(test_truncated, cleanup),
-	    cmocka_unit_test_teardown(test_damaged, cleanup),   cmocka_unit_test_teardown(test_pipe, cleanup),
-	    cmocka_unit_test_teardown(test_close_early, cleanup), cmocka_unit_test_teardown(test_errors, cleanup),
+	    cmocka_unit_test_teardown(test_plain, cleanup),
+	    cmocka_unit_test_teardown(test_long_lines, cleanup),
+	    cmocka_unit_test_teardown(test_packed, cleanup),
+	    cmocka_unit_test_teardown(test_truncated, cleanup),
+	    cmocka_unit_test_teardown(test_damaged, cleanup),
+	    cmocka_unit_test_teardown(test_pipe, cleanup),
+	    cmocka_unit_test_teardown(test_close_early, cleanup),
+	    cmocka_unit_test_teardown(test_errors, cleanup),
 	};
 	int failed;
 

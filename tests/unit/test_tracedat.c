@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * trace.dat: files made here (both byte orders, packings, truncation at every byte, hostile descriptions), and every
- * file of the corpus against totals counted by other means.
+ * trace.dat: files made here (both byte orders, packings, truncation at every byte, hostile descriptions),
+ * and every file of the corpus against totals counted by other means.
  */
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
@@ -71,7 +71,7 @@ static struct bp_err *import(struct bp_source *const *src, size_t n, struct bp_i
 	unlink(out);
 	ok(bp_trace_writer_create(out, 0, &w));
 	ok(bp_builder_create(w, &b));
-	im = (struct bp_import){ .source = src[0], .builder = b, .stats = stats };
+	im = (struct bp_import){.source = src[0], .builder = b, .stats = stats};
 	err = n > 1 ? bp_trace_dat_join(&im, src + 1, n - 1) : bp_import_trace_dat.run(&im);
 	ok(bp_builder_finish(b, "exit"));
 	bp_builder_destroy(b);
@@ -90,7 +90,8 @@ static struct bp_err *import_bytes(const struct bytes *b, struct bp_import_stats
 	return err;
 }
 
-/* What is in the recording, as text: one line for each event, "NAME" or "-N" for returns, with the time of the CPU. */
+/* What is in the recording, as text: one line for each event, "NAME" or "-N" for returns, with the time of
+ * the CPU. */
 struct told {
 	char text[8192];
 	size_t len;
@@ -115,7 +116,7 @@ static struct told recording(void)
 {
 	struct bp_trace *trace = NULL;
 	struct bp_decoder *d = NULL;
-	struct told t = { .len = 0 };
+	struct told t = {.len = 0};
 	const struct bp_func *funcs;
 	size_t n_funcs;
 
@@ -193,13 +194,13 @@ static bool task_at(const struct bp_trace *trace, const char *comm, uint64_t tim
 
 static struct pages pages_of(const struct make *m)
 {
-	return (struct pages){ .b = { .be = m->be }, .long_bytes = m->long_bytes };
+	return (struct pages){.b = {.be = m->be}, .long_bytes = m->long_bytes};
 }
 
 /* A little of everything on two CPUs. */
 static struct bytes sample(const struct make *m)
 {
-	struct pages p[2] = { pages_of(m), pages_of(m) };
+	struct pages p[2] = {pages_of(m), pages_of(m)};
 	struct bytes b;
 
 	page_open(&p[0], 1000);
@@ -225,18 +226,18 @@ static struct bytes sample(const struct make *m)
 }
 
 static const char sample_told[] =
-	"cpu0:1@1000 outer@1100 probe@1200 -1@1300 cpu1:2@1500 inner@1500 -1@1600 cpu0:1@1300 -1@2100 ";
+    "cpu0:1@1000 outer@1100 probe@1200 -1@1300 cpu1:2@1500 inner@1500 -1@1600 cpu0:1@1300 -1@2100 ";
 
 static void test_made(void **state)
 {
 	static const struct make variants[] = {
-		{ .version = 6, .long_bytes = 8 },
-		{ .version = 6, .long_bytes = 4 },
-		{ .version = 6, .long_bytes = 8, .be = true },
-		{ .version = 7, .long_bytes = 8 },
-		{ .version = 7, .long_bytes = 8, .packing = MAKE_ZLIB },
-		{ .version = 7, .long_bytes = 8, .packing = MAKE_ZSTD },
-		{ .version = 7, .long_bytes = 4, .packing = MAKE_ZSTD, .be = true },
+	    {.version = 6, .long_bytes = 8},
+	    {.version = 6, .long_bytes = 4},
+	    {.version = 6, .long_bytes = 8, .be = true},
+	    {.version = 7, .long_bytes = 8},
+	    {.version = 7, .long_bytes = 8, .packing = MAKE_ZLIB},
+	    {.version = 7, .long_bytes = 8, .packing = MAKE_ZSTD},
+	    {.version = 7, .long_bytes = 4, .packing = MAKE_ZSTD, .be = true},
 	};
 
 	(void)state;
@@ -287,9 +288,9 @@ static void test_made(void **state)
 static void test_cut_everywhere(void **state)
 {
 	static const struct make variants[] = {
-		{ .version = 6, .long_bytes = 8 },
-		{ .version = 7, .long_bytes = 8 },
-		{ .version = 7, .long_bytes = 8, .packing = MAKE_ZSTD },
+	    {.version = 6, .long_bytes = 8},
+	    {.version = 7, .long_bytes = 8},
+	    {.version = 7, .long_bytes = 8, .packing = MAKE_ZSTD},
 	};
 
 	(void)state;
@@ -299,8 +300,9 @@ static void test_cut_everywhere(void **state)
 
 		/* At every byte where something is; the padding of pages is skipped over. */
 		for (cut.len = 0; cut.len <= b.len;
-		     cut.len += cut.len > 64 && cut.len + 61 < b.len && !b.data[cut.len] && !b.data[cut.len - 1] ? 61
-														 : 1) {
+		     cut.len +=
+		     cut.len > 64 && cut.len + 61 < b.len && !b.data[cut.len] && !b.data[cut.len - 1] ? 61
+												      : 1) {
 			struct bp_import_stats stats;
 			struct bp_err *err = import_bytes(&cut, &stats);
 
@@ -323,8 +325,8 @@ static void test_cut_everywhere(void **state)
 static void test_recovered(void **state)
 {
 	static const struct make variants[] = {
-		{ .version = 7, .long_bytes = 8 },
-		{ .version = 7, .long_bytes = 8, .packing = MAKE_ZLIB },
+	    {.version = 7, .long_bytes = 8},
+	    {.version = 7, .long_bytes = 8, .packing = MAKE_ZLIB},
 	};
 
 	(void)state;
@@ -346,7 +348,7 @@ static void test_recovered(void **state)
 
 static void test_losses(void **state)
 {
-	static const struct make m = { .version = 6, .long_bytes = 8 };
+	static const struct make m = {.version = 6, .long_bytes = 8};
 	struct pages p = pages_of(&m);
 	struct bp_import_stats stats;
 	struct bytes b;
@@ -375,7 +377,7 @@ static void test_losses(void **state)
 
 static void test_function_tracer(void **state)
 {
-	static const struct make m = { .version = 6, .long_bytes = 8 };
+	static const struct make m = {.version = 6, .long_bytes = 8};
 	struct pages p = pages_of(&m);
 	struct bp_import_stats stats;
 	struct bytes b;
@@ -399,7 +401,7 @@ static void test_function_tracer(void **state)
 
 static void test_syscalls(void **state)
 {
-	static const struct make m = { .version = 6, .long_bytes = 8 };
+	static const struct make m = {.version = 6, .long_bytes = 8};
 	struct pages p = pages_of(&m);
 	struct bp_import_stats stats;
 	struct bytes b;
@@ -422,10 +424,36 @@ static void test_syscalls(void **state)
 	free(p.b.data);
 }
 
+/* The exit of a function that calls no other says when it began. */
+static void test_leaf(void **state)
+{
+	static const struct make m = {.version = 6, .long_bytes = 8};
+	struct pages p = pages_of(&m);
+	struct bp_import_stats stats;
+	struct bytes b;
+	struct told t;
+
+	(void)state;
+	page_open(&p, 1000);
+	rec_entry(&p, 1000, 7, OUTER, 0);
+	rec_entry(&p, 1100, 7, INNER, 1);
+	rec_exit(&p, 1200, 7, INNER, 1, 1040);
+	rec_entry(&p, 1300, 7, INNER, 1);
+	rec_exit(&p, 1400, 7, INNER, 1, 900);
+	rec_exit(&p, 1500, 7, OUTER, 0, 950);
+	page_commit(&p, 0);
+	b = make_file(&m, &p, 1);
+	ok(import_bytes(&b, &stats));
+	t = recording();
+	assert_non_null(strstr(t.text, "outer@1000 inner@1040 -1@1200 inner@1300 -1@1400 -1@1500 "));
+	free(b.data);
+	free(p.b.data);
+}
+
 /* What the task that is switched away from does afterwards takes no time of the next one. */
 static void test_switch_tail(void **state)
 {
-	static const struct make m = { .version = 6, .long_bytes = 8 };
+	static const struct make m = {.version = 6, .long_bytes = 8};
 	struct pages p = pages_of(&m);
 	struct bp_import_stats stats;
 	struct bytes b;
@@ -443,8 +471,9 @@ static void test_switch_tail(void **state)
 	b = make_file(&m, &p, 1);
 	ok(import_bytes(&b, &stats));
 	t = recording();
-	assert_non_null(strstr(t.text, "cpu0:0@1000 outer@1000 cpu0:1@1100 cpu0:0@1150 inner@1150 cpu0:1@1150 "
-				       "cpu0:0@1160 -1@1160 cpu0:1@1160 cpu0:0@1300 -1@1400 "));
+	assert_non_null(strstr(t.text,
+			       "cpu0:0@1000 outer@1000 cpu0:1@1100 cpu0:0@1150 inner@1150 cpu0:1@1150 "
+			       "cpu0:0@1160 -1@1160 cpu0:1@1160 cpu0:0@1300 -1@1400 "));
 	free(b.data);
 	free(p.b.data);
 }
@@ -452,13 +481,13 @@ static void test_switch_tail(void **state)
 static void test_join(void **state)
 {
 	const struct make guest = {
-		.version = 7, .long_bytes = 8, .trace_id = 11, .peer_id = 22, .shift_ns = 50000
-	};
-	const struct make host = { .version = 7, .long_bytes = 8, .packing = MAKE_ZSTD, .trace_id = 22, .guest_id = 11 };
-	const struct make stranger = { .version = 7, .long_bytes = 8, .trace_id = 33 };
+	    .version = 7, .long_bytes = 8, .trace_id = 11, .peer_id = 22, .shift_ns = 50000};
+	const struct make host = {
+	    .version = 7, .long_bytes = 8, .packing = MAKE_ZSTD, .trace_id = 22, .guest_id = 11};
+	const struct make stranger = {.version = 7, .long_bytes = 8, .trace_id = 33};
 	struct bytes g = sample(&guest), h = sample(&host), s = sample(&stranger);
-	int fds[3] = { as_file(&g), as_file(&h), as_file(&s) };
-	struct bp_source *src[3] = { open_fd(fds[0]), open_fd(fds[1]), open_fd(fds[2]) };
+	int fds[3] = {as_file(&g), as_file(&h), as_file(&s)};
+	struct bp_source *src[3] = {open_fd(fds[0]), open_fd(fds[1]), open_fd(fds[2])};
 	struct bp_import_stats stats;
 	struct bp_err *err;
 	struct bp_trace *trace;
@@ -488,19 +517,22 @@ static void test_join(void **state)
 static void test_hostile_formats(void **state)
 {
 	static const char *const formats[] = {
-		"", "name:", "name: x\nID: 70000\nformat:\n", "name: x\nID: -1\nformat:\n",
-		"name: x\nID: 314\nformat:\n\tfield:long id;\toffset:0;\tsize:8;\tsigned:1;\n",
-		"name: x\nID: 998\nformat:\n\tfield:;\toffset:0;\tsize:8;\tsigned:1;\n",
-		"name: x\nID: 998\nformat:\n\tfield:int a[4294967297];\toffset:0;\tsize:99999999999;\tsigned:1;\n",
-		"name: x\nID: 998\nformat:\n\tfield:__data_loc char[] a;\toffset:65535;\tsize:4;\tsigned:1;\n",
-		"name: x\nID: 998\nformat:\n\tfield:int a;\toffset:0\n\tfield\n\tfield:\n",
-		"name: x\nID: 998\nformat:\n\tfield:int ((((((((((((((((((;\toffset:1;\tsize:1;\tsigned:1;\n",
-		"name: x\nID: 998\nprint fmt: \"%s\", ((((((((((((((((((((((((((((((((((((((((((\n",
+	    "",
+	    "name:",
+	    "name: x\nID: 70000\nformat:\n",
+	    "name: x\nID: -1\nformat:\n",
+	    "name: x\nID: 314\nformat:\n\tfield:long id;\toffset:0;\tsize:8;\tsigned:1;\n",
+	    "name: x\nID: 998\nformat:\n\tfield:;\toffset:0;\tsize:8;\tsigned:1;\n",
+	    "name: x\nID: 998\nformat:\n\tfield:int a[4294967297];\toffset:0;\tsize:99999999999;\n",
+	    "name: x\nID: 998\nformat:\n\tfield:__data_loc char[] a;\toffset:65535;\tsize:4;\n",
+	    "name: x\nID: 998\nformat:\n\tfield:int a;\toffset:0\n\tfield\n\tfield:\n",
+	    "name: x\nID: 998\nformat:\n\tfield:int ((((((((((;\toffset:1;\tsize:1;\tsigned:1;\n",
+	    "name: x\nID: 998\nprint fmt: \"%s\", ((((((((((((((((((((((((((((((((((\n",
 	};
 
 	(void)state;
 	for (size_t i = 0; i < COUNT(formats); i++) {
-		const struct make m = { .version = 6, .long_bytes = 8, .extra_format = formats[i] };
+		const struct make m = {.version = 6, .long_bytes = 8, .extra_format = formats[i]};
 		struct bytes b = sample(&m);
 		struct bp_import_stats stats;
 
@@ -513,7 +545,7 @@ static void test_hostile_formats(void **state)
 /* Absolute time stamps, records taken back, and records that end behind their page. */
 static void test_record_types(void **state)
 {
-	static const struct make m = { .version = 6, .long_bytes = 8 };
+	static const struct make m = {.version = 6, .long_bytes = 8};
 	struct pages p = pages_of(&m);
 	struct bp_import_stats stats;
 	struct bytes b;
@@ -721,17 +753,19 @@ static void test_corpus_truncated(void **state)
 	assert_int_equal(stats.skipped, 0);
 }
 
-/* Version 7, cut at several places (the last: in the index): events, wherever the events begin before the cut. */
+/* Version 7, cut at several places (the last: in the index): events, wherever the events begin before the
+ * cut. */
 static void test_corpus_cut(void **state)
 {
-	static const char *const names[] = { "tracedat/guest-events-v7-none.dat", "tracedat/guest-events-v7-zstd.dat" };
-	static const unsigned whole[] = { 610, 1493 };
+	static const char *const names[] = {"tracedat/guest-events-v7-none.dat",
+					    "tracedat/guest-events-v7-zstd.dat"};
+	static const unsigned whole[] = {610, 1493};
 
 	(void)state;
 	if (!facts)
 		skip();
 	for (size_t i = 0; i < COUNT(names); i++) {
-		struct bytes b = { .be = false };
+		struct bytes b = {.be = false};
 		char path[512];
 		uint64_t before = 0;
 		FILE *f;
@@ -746,13 +780,13 @@ static void test_corpus_cut(void **state)
 		b.len = fread(b.data, 1, b.cap, f);
 		fclose(f);
 		for (unsigned eighths = 1; eighths <= 8; eighths++) {
-			struct bytes cut = { .data = b.data, .len = b.len / 8 * eighths - 200 };
+			struct bytes cut = {.data = b.data, .len = b.len / 8 * eighths - 200};
 			struct bp_import_stats stats;
 
 			ok(import_bytes(&cut, &stats));
 			if (!stats.truncated)
-				print_error("%s cut at %zu of %zu: %llu records, %s\n", names[i], cut.len, b.len,
-					    (unsigned long long)stats.records, stats.first_bad);
+				print_error("%s cut at %zu of %zu: %llu records, %s\n", names[i], cut.len,
+					    b.len, (unsigned long long)stats.records, stats.first_bad);
 			assert_true(stats.truncated);
 			assert_true(stats.records >= before && stats.records <= whole[i]);
 			before = stats.records;
@@ -803,19 +837,20 @@ static int teardown(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_made),
-		cmocka_unit_test(test_recovered),
-		cmocka_unit_test(test_losses),
-		cmocka_unit_test(test_function_tracer),
-		cmocka_unit_test(test_syscalls),
-		cmocka_unit_test(test_switch_tail),
-		cmocka_unit_test(test_join),
-		cmocka_unit_test(test_hostile_formats),
-		cmocka_unit_test(test_record_types),
-		cmocka_unit_test(test_cut_everywhere),
-		cmocka_unit_test(test_corpus),
-		cmocka_unit_test(test_corpus_truncated),
-		cmocka_unit_test(test_corpus_cut),
+	    cmocka_unit_test(test_made),
+	    cmocka_unit_test(test_recovered),
+	    cmocka_unit_test(test_losses),
+	    cmocka_unit_test(test_function_tracer),
+	    cmocka_unit_test(test_syscalls),
+	    cmocka_unit_test(test_switch_tail),
+	    cmocka_unit_test(test_leaf),
+	    cmocka_unit_test(test_join),
+	    cmocka_unit_test(test_hostile_formats),
+	    cmocka_unit_test(test_record_types),
+	    cmocka_unit_test(test_cut_everywhere),
+	    cmocka_unit_test(test_corpus),
+	    cmocka_unit_test(test_corpus_truncated),
+	    cmocka_unit_test(test_corpus_cut),
 	};
 
 	return cmocka_run_group_tests_name("tracedat", tests, setup, teardown);

@@ -62,7 +62,7 @@ static inline void pad_to(struct bytes *b, size_t n)
 
 static inline void set_number(struct bytes *b, size_t at, uint64_t v, unsigned size)
 {
-	struct bytes s = { .be = b->be };
+	struct bytes s = {.be = b->be};
 
 	put_number(&s, v, size);
 	memcpy(b->data + at, s.data, size);
@@ -73,7 +73,7 @@ static inline void set_number(struct bytes *b, size_t at, uint64_t v, unsigned s
 
 struct pages {
 	struct bytes b;
-	size_t start;    /* of the open page */
+	size_t start; /* of the open page */
 	uint64_t ts;
 	unsigned long_bytes;
 };
@@ -121,7 +121,7 @@ static inline void page_record(struct pages *p, uint64_t ts, const struct bytes 
 
 static inline struct bytes payload(const struct pages *p, unsigned id, unsigned flags, int pid)
 {
-	struct bytes b = { .be = p->b.be };
+	struct bytes b = {.be = p->b.be};
 
 	put_number(&b, id, 2);
 	put_number(&b, flags, 1);
@@ -141,7 +141,8 @@ static inline void rec_entry(struct pages *p, uint64_t ts, int pid, uint64_t fun
 }
 
 /* With a return value, as newer kernels have it. */
-static inline void rec_exit(struct pages *p, uint64_t ts, int pid, uint64_t func, unsigned depth, uint64_t called)
+static inline void rec_exit(struct pages *p, uint64_t ts, int pid, uint64_t func, unsigned depth,
+			    uint64_t called)
 {
 	struct bytes b = payload(p, 10, 0, pid);
 
@@ -155,7 +156,8 @@ static inline void rec_exit(struct pages *p, uint64_t ts, int pid, uint64_t func
 	free(b.data);
 }
 
-static inline void rec_function(struct pages *p, uint64_t ts, int pid, unsigned flags, uint64_t ip, uint64_t parent)
+static inline void rec_function(struct pages *p, uint64_t ts, int pid, unsigned flags, uint64_t ip,
+				uint64_t parent)
 {
 	struct bytes b = payload(p, 1, flags, pid);
 
@@ -202,46 +204,48 @@ static inline void rec_note(struct pages *p, uint64_t ts, int pid, const char *t
 
 /* ---- descriptions ---- */
 
-#define COMMON                                                           \
-	"format:\n"                                                      \
-	"\tfield:unsigned short common_type;\toffset:0;\tsize:2;\tsigned:0;\n"          \
-	"\tfield:unsigned char common_flags;\toffset:2;\tsize:1;\tsigned:0;\n"          \
+#define COMMON                                                                         \
+	"format:\n"                                                                    \
+	"\tfield:unsigned short common_type;\toffset:0;\tsize:2;\tsigned:0;\n"         \
+	"\tfield:unsigned char common_flags;\toffset:2;\tsize:1;\tsigned:0;\n"         \
 	"\tfield:unsigned char common_preempt_count;\toffset:3;\tsize:1;\tsigned:0;\n" \
 	"\tfield:int common_pid;\toffset:4;\tsize:4;\tsigned:1;\n\n"
 
 static const char *const make_ftrace[] = {
-	"name: function\nID: 1\n" COMMON "\tfield:unsigned long ip;\toffset:8;\tsize:8;\tsigned:0;\n"
-	"\tfield:unsigned long parent_ip;\toffset:16;\tsize:8;\tsigned:0;\n\nprint fmt: \" %ps <-- %ps\"\n",
-	"name: funcgraph_entry\nID: 11\n" COMMON "\tfield:unsigned long func;\toffset:8;\tsize:8;\tsigned:0;\n"
-	"\tfield:int depth;\toffset:16;\tsize:4;\tsigned:1;\n\nprint fmt: \"\"\n",
-	"name: funcgraph_exit\nID: 10\n" COMMON "\tfield:unsigned long func;\toffset:8;\tsize:8;\tsigned:0;\n"
-	"\tfield:unsigned long retval;\toffset:16;\tsize:8;\tsigned:0;\n"
-	"\tfield:int depth;\toffset:24;\tsize:4;\tsigned:1;\n"
-	"\tfield:unsigned int overrun;\toffset:28;\tsize:4;\tsigned:0;\n"
-	"\tfield:unsigned long long calltime;\toffset:32;\tsize:8;\tsigned:0;\n"
-	"\tfield:unsigned long long rettime;\toffset:40;\tsize:8;\tsigned:0;\n\nprint fmt: \"\"\n",
+    "name: function\nID: 1\n" COMMON "\tfield:unsigned long ip;\toffset:8;\tsize:8;\tsigned:0;\n"
+    "\tfield:unsigned long parent_ip;\toffset:16;\tsize:8;\tsigned:0;\n\nprint fmt: \" %ps <-- %ps\"\n",
+    "name: funcgraph_entry\nID: 11\n" COMMON "\tfield:unsigned long func;\toffset:8;\tsize:8;\tsigned:0;\n"
+    "\tfield:int depth;\toffset:16;\tsize:4;\tsigned:1;\n\nprint fmt: \"\"\n",
+    "name: funcgraph_exit\nID: 10\n" COMMON "\tfield:unsigned long func;\toffset:8;\tsize:8;\tsigned:0;\n"
+    "\tfield:unsigned long retval;\toffset:16;\tsize:8;\tsigned:0;\n"
+    "\tfield:int depth;\toffset:24;\tsize:4;\tsigned:1;\n"
+    "\tfield:unsigned int overrun;\toffset:28;\tsize:4;\tsigned:0;\n"
+    "\tfield:unsigned long long calltime;\toffset:32;\tsize:8;\tsigned:0;\n"
+    "\tfield:unsigned long long rettime;\toffset:40;\tsize:8;\tsigned:0;\n\nprint fmt: \"\"\n",
 };
 
 static const char *const make_sched[] = {
-	"name: sched_switch\nID: 314\n" COMMON "\tfield:char prev_comm[16];\toffset:8;\tsize:16;\tsigned:1;\n"
-	"\tfield:pid_t prev_pid;\toffset:24;\tsize:4;\tsigned:1;\n"
-	"\tfield:char next_comm[16];\toffset:28;\tsize:16;\tsigned:1;\n"
-	"\tfield:pid_t next_pid;\toffset:44;\tsize:4;\tsigned:1;\n\nprint fmt: \"\"\n",
+    "name: sched_switch\nID: 314\n" COMMON "\tfield:char prev_comm[16];\toffset:8;\tsize:16;\tsigned:1;\n"
+    "\tfield:pid_t prev_pid;\toffset:24;\tsize:4;\tsigned:1;\n"
+    "\tfield:char next_comm[16];\toffset:28;\tsize:16;\tsigned:1;\n"
+    "\tfield:pid_t next_pid;\toffset:44;\tsize:4;\tsigned:1;\n\nprint fmt: \"\"\n",
 };
 
 static const char *const make_raw_syscalls[] = {
-	"name: sys_enter\nID: 346\n" COMMON "\tfield:long id;\toffset:8;\tsize:8;\tsigned:1;\n\nprint fmt: \"\"\n",
-	"name: sys_exit\nID: 345\n" COMMON "\tfield:long id;\toffset:8;\tsize:8;\tsigned:1;\n\nprint fmt: \"\"\n",
+    "name: sys_enter\nID: 346\n" COMMON
+    "\tfield:long id;\toffset:8;\tsize:8;\tsigned:1;\n\nprint fmt: \"\"\n",
+    "name: sys_exit\nID: 345\n" COMMON "\tfield:long id;\toffset:8;\tsize:8;\tsigned:1;\n\nprint fmt: \"\"\n",
 };
 
 static const char *const make_test[] = {
-	"name: note\nID: 999\n" COMMON "\tfield:__data_loc char[] text;\toffset:8;\tsize:4;\tsigned:1;\n"
-	"\tfield:unsigned int level;\toffset:12;\tsize:4;\tsigned:0;\n\nprint fmt: \"%s\", __get_str(text)\n",
+    "name: note\nID: 999\n" COMMON "\tfield:__data_loc char[] text;\toffset:8;\tsize:4;\tsigned:1;\n"
+    "\tfield:unsigned int level;\toffset:12;\tsize:4;\tsigned:0;\n\nprint fmt: \"%s\", __get_str(text)\n",
 };
 
-static const char make_kallsyms[] = "ffffffff83000000 T _text\nffffffff83001000 T outer\nffffffff83001100 t inner\n"
-				    "ffffffff83001200 D not_code\nffffffff83001300 T outer_alias\n"
-				    "ffffffffc0001000 t probe\t[some_mod]\n";
+static const char make_kallsyms[] =
+    "ffffffff83000000 T _text\nffffffff83001000 T outer\nffffffff83001100 t inner\n"
+    "ffffffff83001200 D not_code\nffffffff83001300 T outer_alias\n"
+    "ffffffffc0001000 t probe\t[some_mod]\n";
 #define OUTER UINT64_C(0xffffffff83001000)
 #define INNER UINT64_C(0xffffffff83001100)
 #define PROBE UINT64_C(0xffffffffc0001000)
@@ -366,7 +370,7 @@ static inline void put_option(struct bytes *b, unsigned id, const struct bytes *
 
 static inline void put_options(struct bytes *b, const struct make *m)
 {
-	struct bytes o = { .be = m->be };
+	struct bytes o = {.be = m->be};
 
 	put_text(&o, "[local] global counter");
 	put_option(b, 4, &o);
@@ -411,10 +415,10 @@ static inline void page_align(struct bytes *b)
 /* The whole file; the caller frees its data. The pages are those of CPUs 0, 1, ... */
 static inline struct bytes make_file(const struct make *m, const struct pages *cpus, unsigned n)
 {
-	struct bytes b = { .be = m->be }, o = { .be = m->be }, part = { .be = m->be };
-	uint64_t at[8] = { 0 }, size[8] = { 0 };
+	struct bytes b = {.be = m->be}, o = {.be = m->be}, part = {.be = m->be};
+	uint64_t at[8] = {0}, size[8] = {0};
 	size_t where, table;
-	char version[2] = { (char)('0' + m->version), '\0' };
+	char version[2] = {(char)('0' + m->version), '\0'};
 
 	put(&b, "\x17\x08\x44tracing", 10);
 	put_text(&b, version);
@@ -469,7 +473,7 @@ static inline struct bytes make_file(const struct make *m, const struct pages *c
 		page_align(&b);
 		at[i] = b.len;
 		if (m->packing == MAKE_NONE) {
-			struct bytes all = { .be = m->be };
+			struct bytes all = {.be = m->be};
 
 			put(&all, cpus[i].b.data, cpus[i].b.len);
 			page_align(&all);
