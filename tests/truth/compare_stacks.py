@@ -57,6 +57,12 @@ def base(name):
     return re.sub(r'\.cold(\.\d+)?$', '', name)
 
 
+def calls_thunk(call, pc):
+    """Does a call go to the thunk of 32 bytes that an address is in? There is one for each register."""
+    match = re.search(r'\bcall +0x([0-9a-f]+) <__x86_indirect', call)
+    return bool(match) and 0 <= pc - int(match.group(1), 16) < 32
+
+
 def target(call):
     """The address that a direct call goes to, None for an indirect one"""
     if 'indirect_thunk' in call:
@@ -87,7 +93,7 @@ def expected(frames):
                 handler = 'asm_sysvec_'
             elif how != 'call' and 'return_thunk' in name and '__fentry__' not in older[4]:
                 rule('returned', (OURS, None, name))
-            elif how != 'call' and 'indirect_thunk' in name and 'indirect_thunk' not in older[4]:
+            elif how != 'call' and 'indirect_thunk' in name and not calls_thunk(older[4], pc):
                 rule('jumped', (OURS, None, name))
         elif EXITS.match(name) and following == 'interrupted':
             rule("handler's end", (MAYBE, None, name), (HANDLER, None, name))
@@ -116,7 +122,7 @@ def expected(frames):
 def same(want, got):
     kind, start, name = want
     if kind == HANDLER:
-        return got[1].startswith('asm_')
+        return got[1].startswith(('asm_', 'early_idt_handler'))
     if re.fullmatch(r'__put_user_[1248]', name) and got[1] == name.replace('user_', 'user_nocheck_'):
         return True
     return kind != FUNCTION or (got[0] == start if start is not None else got[1] == name)
@@ -124,16 +130,11 @@ def same(want, got):
 
 def match(theirs, ours):
     """Are the frames of bootprof those that are expected? How many there are, -1 for no."""
-    n = 0
-    for i, want in enumerate(theirs):
-        if want[0] == MAYBE:
-            there = i + 1 < len(theirs) and n + 1 < len(ours) and same(theirs[i + 1], ours[n + 1])
-            n += there
-            continue
-        if n >= len(ours) or not same(want, ours[n]):
-            return -1
-        n += 1
-    return n
+    reached = {0}
+    for want in theirs:
+        after = {n + 1 for n in reached if n < len(ours) and same(want, ours[n])}
+        reached = after | reached if want[0] == MAYBE else after
+    return max(reached, default=-1)
 
 
 def moments(path):

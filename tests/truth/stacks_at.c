@@ -64,6 +64,7 @@ struct state {
 	const struct bp_func *funcs;
 	struct stop *stops;
 	size_t n_stops, next[MAX_VCPUS];
+	size_t n_waiting;
 	struct stack *stacks;
 	uint32_t n_stacks;
 	uint32_t task[MAX_VCPUS];
@@ -90,11 +91,12 @@ static void push(struct stack *st, uint32_t func, uint32_t kind)
 	st->frames[st->n++] = (struct frame){func, kind};
 }
 
-static void print(const struct state *s, struct stop *stop, const struct stack *st)
+static void print(struct state *s, struct stop *stop, const struct stack *st)
 {
 	uint32_t kind = BP_EV_CALL;
 
 	stop->done = true;
+	s->n_waiting -= stop->waits;
 	printf("%" PRIu64, stop->number);
 	for (uint32_t i = st->n; i-- > 0;) {
 		const struct bp_func *f = &s->funcs[st->frames[i].func];
@@ -132,7 +134,7 @@ static void answer(struct state *s, uint32_t vcpu, uint64_t insns)
  * them. */
 static void answer_waiting(struct state *s, uint32_t vcpu, uint64_t insns)
 {
-	for (size_t i = 0; i < s->n_stops && i <= s->next[vcpu]; i++) {
+	for (size_t i = 0; s->n_waiting && i < s->n_stops && i <= s->next[vcpu]; i++) {
 		struct stop *stop = &s->stops[i];
 
 		if (stop->waits && !stop->done && stop->vcpu == vcpu && stop->after && stop->after < insns)
@@ -157,10 +159,11 @@ static void interrupt(struct state *s, uint32_t vcpu, uint32_t task, const struc
 	while ((stop = next_stop(s, vcpu)) && !stop->stub &&
 	       taken_at(f, insns, stop->insns, stop->stub_insns) && f->addr != stop->pc) {
 		stop->waits = true;
+		s->n_waiting++;
 		stop->task = task;
 		stop->depth = stack_of(s, task)->n;
 	}
-	for (size_t i = 0; i < s->n_stops && i <= s->next[vcpu]; i++) {
+	for (size_t i = 0; s->n_waiting && i < s->n_stops && i <= s->next[vcpu]; i++) {
 		stop = &s->stops[i];
 		if (stop->waits && !stop->done && stop->vcpu == vcpu && stop->after &&
 		    taken_at(f, insns, stop->after, stop->stub_insns))
@@ -192,7 +195,8 @@ static void apply(struct state *s, uint32_t vcpu, uint32_t task, const struct bp
 	default:
 		break;
 	}
-	for (size_t i = 0; ev->kind == BP_EV_RET && i < s->n_stops && i <= s->next[vcpu]; i++) {
+	for (size_t i = 0; s->n_waiting && ev->kind == BP_EV_RET && i < s->n_stops && i <= s->next[vcpu];
+	     i++) {
 		stop = &s->stops[i];
 		if (stop->waits && !stop->done && !stop->after && stop->vcpu == vcpu && stop->task == task &&
 		    st->n <= stop->depth)
