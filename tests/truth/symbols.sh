@@ -15,4 +15,4 @@ symbols()
 }
 
 ok 'kallsyms of the image is the symbol table of the vmlinux' symbols
-like 'and that was compared' 'PASSED' "$T/out"
+like 'and that was compared' 'test_real_vmlinux' "$T/out"
