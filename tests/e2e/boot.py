@@ -25,7 +25,7 @@ VIEWS = {
 # Where call stacks begin: firmware and boot code, a CPU that starts, a kernel thread, user space, and what user space
 # calls in the kernel when its own functions are not known.
 ROOTS = re.compile(r'\[user\]|\[halted\]|SeaBIOS|option ROM|boot loader|real-mode setup|decompressor|kernel entry.*|'
-                   r'startup_64.*|secondary_startup_64.*|x86_64_start_kernel|ret_from_fork.*|entry_SYSCALL_64.*|'
+                   r'startup_64.*|(secondary|common)_startup_64.*|early_setup_idt|x86_64_start_kernel|ret_from_fork.*|entry_SYSCALL_64.*|'
                    r'asm_(exc|sysvec|common_interrupt).*|.* \[user\]')
 UNNAMED = re.compile(r'0x[0-9a-f]+|\[unknown.*|$')
 
@@ -170,7 +170,8 @@ def stacks():
             if not ROOTS.fullmatch(frames[1]) and not is_user(frames[1]):
                 odd += weight
                 worst[frames[1]] = worst.get(frames[1], 0) + weight
-            inner = frames[2:]
+            # Newer kernels begin a thread with ret_from_fork_asm, which calls ret_from_fork.
+            inner = frames[3:] if frames[1] == 'ret_from_fork_asm' else frames[2:]
             if any(x.startswith(('ret_from_fork', 'secondary_startup')) for x in inner):
                 wrong.append(stack)
             elif frames.count('start_kernel') and frames[0] != 'swapper/0':
