@@ -115,7 +115,9 @@ static BP_MUST_CHECK struct bp_err *use_vmlinux(struct bp_record_names *n, const
 	struct bp_kimage *k = NULL;
 	struct bp_err *err;
 
-	if (!vmlinux && n->kernel) {
+	if (!vmlinux && !n->kernel)
+		return NULL;
+	if (!vmlinux) {
 		err = bp_debug_vmlinux_find(bp_kimage_build_id(n->kernel), bp_kimage_release(n->kernel),
 					    &found);
 		if (err || !found) {

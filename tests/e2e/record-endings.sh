@@ -37,13 +37,30 @@ ended isa-debug-exit exit
 like "isa-debug-exit: the summary has QEMU's status" "QEMU's exit status 1" "$T/err"
 is "isa-debug-exit: the recording has QEMU's status" "$(json "$T/info" 'd["end"]["status"]')" 1
 
+# child PID: its first child. /proc is always there, procps is not.
+child()
+{
+	local stat pid rest
+
+	for stat in /proc/[0-9]*/stat; do
+		# "12 (name of any form) S 11 ...": what follows the last bracket is the state and the parent.
+		rest=$(cat "$stat" 2> /dev/null) || continue
+		pid=${rest%% *} rest=${rest##*) }
+		[ "$(echo "$rest" | cut -d ' ' -f 2)" != "$1" ] || { echo "$pid" && return; }
+	done
+	echo "no child of $1" >&2
+	return 1
+}
+
 # start [OPTION...]: records a guest in the background that does not end, waits until it has booted.
 # $recorder and $guest are the processes.
 start()
 {
 	local i
 
-	rm -f "$T/r"
+	# The console of the guest before this one would be taken for its own.
+	rm -f "$T/r" "$T/rec.out"
+	: > "$T/rec.out"
 	# A shell's background children ignore SIGINT, unlike those of a terminal.
 	python3 -c '
 import os, signal, sys
@@ -57,7 +74,7 @@ os.execv(sys.argv[1], sys.argv[1:])' "$BOOTPROF" record -o "$T/r" "$@" -- "${qem
 	done
 	# What has been flushed by then: all up to here.
 	sleep 0.5
-	guest=$(pgrep -P $recorder)
+	guest=$(child $recorder) || exit 1
 }
 
 # gone PID: within five seconds
