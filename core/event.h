@@ -128,6 +128,15 @@ enum bp_fact_kind {
 				 * ("poweroff", "reboot", "panic", "marker", "timeout", "interrupt", "killed",
 				 * "exit"), v0 = QEMU's exit status, v1 = instructions of all vCPUs, v2 = calls */
 	BP_FACT_VCPU,           /* vcpu = index, v0 = instructions executed, v1 = halted ns, v2 = events */
+
+	/* Of the host, see core/waits.h: */
+	BP_FACT_THREAD,         /* v0 = thread id, v1 = process id (0 unknown), v2 = 1 when it belongs to the QEMU looked at;
+				 * s1 = comm, s2 = role ("vCPU", "main loop", "iothread", "worker", ""); vcpu = index of a
+				 * vCPU thread. A later fact for a thread id corrects the earlier one. */
+	BP_FACT_LOCK,           /* v0 = address as it ran, v1 = bytes that belong to it; s1 = name, s2 = how that was found */
+	BP_FACT_HOST_MAP,       /* mapping of a process: v0 = start, v1 = end, v2 = offset in the file, v3 = process id
+				 * (0 unknown); s1 = file */
+	BP_FACT_KINDS
 };
 
 #define BP_TASK_KERNEL 1u   /* kernel thread */

@@ -12,6 +12,7 @@
 #include "core/err.h"
 #include "core/event.h"
 #include "core/trace.h"
+#include "core/waits.h"
 
 #if __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
 #error "recordings are little-endian and are read without swapping"
@@ -48,6 +49,9 @@ enum bp_chunk_type {
 	BP_CHUNK_EVENTS,
 	BP_CHUNK_FOLDS,
 	BP_CHUNK_END,
+	BP_CHUNK_WAITS,
+	BP_CHUNK_HOST_FRAMES,
+	BP_CHUNK_HOST_STACKS,
 };
 
 #define BP_CHUNK_ZSTD 1u /* the payload is one zstd frame */
@@ -115,6 +119,21 @@ void bp_events_decoder_destroy(struct bp_events_decoder *dec);
  */
 struct bp_err *bp_events_decode(struct bp_events_decoder *dec, struct bp_buf *b, uint64_t n_funcs,
 				struct bp_block *block) BP_MUST_CHECK;
+
+/* ---- trace_waits.c: the payload of a WAITS chunk ---- */
+
+/** bp_waits_bound() - most bytes that the payload of @n records can take; below BP_PAYLOAD_MAX for a block */
+size_t bp_waits_bound(size_t n);
+
+/** bp_waits_encode() - write the payload of @recs to @out, which has bp_waits_bound() bytes; returns its length */
+size_t bp_waits_encode(const struct bp_wait *recs, size_t n, uint8_t *out);
+
+/**
+ * bp_waits_decode() - the records in an expanded payload; those of unknown kinds are left out
+ * @n: at most BP_WAIT_BLOCK
+ * @recs: room for @n
+ */
+struct bp_err *bp_waits_decode(struct bp_buf *b, size_t n, struct bp_wait *recs, size_t *ret_n) BP_MUST_CHECK;
 
 /* ---- trace_read.c, trace_write.c: for the text form ---- */
 

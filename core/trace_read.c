@@ -21,6 +21,17 @@ struct block_ref {
 	uint32_t gap;
 };
 
+struct waits_ref {
+	uint64_t offset; /* of the chunk */
+	uint64_t first_ns, last_ns;
+	bool gap;
+};
+
+/* Frames of a stack, in the pool. */
+struct host_stack {
+	uint32_t first, n;
+};
+
 /* Strings of facts and functions live as long as the trace: the expanded payloads are kept whole. */
 struct arena {
 	struct arena *next;
@@ -43,7 +54,22 @@ struct bp_trace {
 	size_t n_folds, folds_cap, folds_merged;
 	struct block_ref *blocks;
 	size_t n_blocks, blocks_cap;
+	struct waits_ref *waits;
+	size_t n_waits, waits_cap;
+	uint64_t n_wait_records;
+	struct bp_host_frame *host_frames; /* by id; id 0 where there is none */
+	size_t n_host_frames, host_frames_cap;
+	struct host_stack *host_stacks; /* by id */
+	size_t n_host_stacks, host_stacks_cap;
+	uint32_t *host_pool;
+	size_t n_host_pool, host_pool_cap;
 	struct arena *arena;
+};
+
+struct bp_wait_decoder {
+	ZSTD_DCtx *dctx;
+	struct bp_wait *recs;  /* BP_WAIT_BLOCK */
+	uint8_t *stored, *raw; /* BP_PAYLOAD_MAX */
 };
 
 struct bp_decoder {
@@ -58,6 +84,7 @@ struct scan {
 	uint64_t bad_from; /* start of the bytes being skipped */
 	bool bad;
 	uint32_t n_blocks; /* EVENTS chunks expected before the next one */
+	uint64_t losses;   /* damage known when the last block of waits was found */
 	bool ended;
 	uint64_t good; /* whole chunks seen */
 	ZSTD_DCtx *dctx;
@@ -85,6 +112,10 @@ void bp_trace_destroy(struct bp_trace *t)
 	free(t->funcs);
 	free(t->folds);
 	free(t->blocks);
+	free(t->waits);
+	free(t->host_frames);
+	free(t->host_stacks);
+	free(t->host_pool);
 	free(t->path);
 	free(t);
 }
@@ -243,7 +274,7 @@ static struct bp_err *take_fact(struct bp_trace *t, struct bp_buf *r)
 	fact.s1 = take_string(r);
 	fact.s2 = take_string(r);
 	/* Kinds of later versions are left out. */
-	if (r->bad || !kind || kind > BP_FACT_VCPU)
+	if (r->bad || !kind || kind >= BP_FACT_KINDS)
 		return NULL;
 	fact.kind = (uint16_t)kind;
 	t->facts[t->n_facts++] = fact;
@@ -292,6 +323,64 @@ static struct bp_err *take_fold(struct bp_trace *t, struct bp_buf *b)
 	if (!b->bad)
 		t->n_folds++;
 	return NULL;
+}
+
+/* Makes @count items of ids below @id + 1; new ones are zero. */
+static struct bp_err *reach_id(void *array, size_t *cap, size_t *count, uint64_t id, size_t item_bytes)
+{
+	while (*count <= id) {
+		struct bp_err *err = grow(array, cap, *count, item_bytes);
+
+		if (err)
+			return err;
+		memset(*(uint8_t **)array + *count * item_bytes, 0, item_bytes);
+		++*count;
+	}
+	return NULL;
+}
+
+static struct bp_err *take_host_frame(struct bp_trace *t, struct bp_buf *r)
+{
+	uint64_t id = bp_buf_varint(r), space = bp_buf_varint(r);
+	struct bp_host_frame f = {.id = (uint32_t)id, .space = (uint8_t)space};
+	struct bp_err *err;
+
+	f.addr = bp_buf_varint(r);
+	f.offset = bp_buf_varint(r);
+	f.name = take_string(r);
+	f.module = take_string(r);
+	if (!id || id >= BP_HOST_IDS_MAX || space >= BP_HOST_SPACES)
+		r->bad = true;
+	if (r->bad)
+		return NULL;
+	err = reach_id(&t->host_frames, &t->host_frames_cap, &t->n_host_frames, id, sizeof(f));
+	if (!err)
+		t->host_frames[id] = f;
+	return err;
+}
+
+static struct bp_err *take_host_stack(struct bp_trace *t, struct bp_buf *r)
+{
+	uint64_t id = bp_buf_varint(r), n = bp_buf_varint(r);
+	const size_t first = t->n_host_pool;
+	struct bp_err *err;
+
+	if (!id || id >= BP_HOST_IDS_MAX || n > BP_HOST_STACK_MAX || n > bp_buf_left(r) ||
+	    first + n > UINT32_MAX)
+		r->bad = true;
+	if (r->bad)
+		return NULL;
+	err = reach_id(&t->host_stacks, &t->host_stacks_cap, &t->n_host_stacks, id, sizeof(*t->host_stacks));
+	for (uint64_t i = 0; i < n && !err; i++) {
+		uint64_t frame = bp_buf_varint(r);
+
+		err = grow(&t->host_pool, &t->host_pool_cap, t->n_host_pool, sizeof(*t->host_pool));
+		if (!err)
+			t->host_pool[t->n_host_pool++] = frame < BP_HOST_IDS_MAX ? (uint32_t)frame : 0;
+	}
+	if (!err && !r->bad)
+		t->host_stacks[id] = (struct host_stack){(uint32_t)first, (uint32_t)n};
+	return err;
 }
 
 static int compare_folds(const void *a, const void *b)
@@ -352,7 +441,20 @@ static struct bp_err *take_items(struct bp_trace *t, const struct bp_chunk_heade
 			break;
 		}
 		record = bp_buf_make(b.data + b.pos, (size_t)len, t->path, 0);
-		err = head->type == BP_CHUNK_FACTS ? take_fact(t, &record) : take_func(t, &record);
+		switch (head->type) {
+		case BP_CHUNK_FACTS:
+			err = take_fact(t, &record);
+			break;
+		case BP_CHUNK_FUNCS:
+			err = take_func(t, &record);
+			break;
+		case BP_CHUNK_HOST_FRAMES:
+			err = take_host_frame(t, &record);
+			break;
+		default:
+			err = take_host_stack(t, &record);
+			break;
+		}
 		b.pos += (size_t)len;
 		b.bad |= record.bad;
 	}
@@ -459,6 +561,25 @@ static struct bp_err *take_block(struct bp_trace *t, struct scan *s, uint64_t of
 	return NULL;
 }
 
+static struct bp_err *take_waits(struct bp_trace *t, struct scan *s, uint64_t offset,
+				 const struct bp_chunk_header *head)
+{
+	struct bp_err *err = grow(&t->waits, &t->waits_cap, t->n_waits, sizeof(*t->waits));
+	const uint64_t losses = t->damage.bad_chunks + t->damage.missing_chunks;
+
+	if (err)
+		return err;
+	t->waits[t->n_waits++] = (struct waits_ref){
+	    .offset = offset,
+	    .first_ns = head->first_ns,
+	    .last_ns = head->last_ns,
+	    .gap = losses != s->losses,
+	};
+	s->losses = losses;
+	t->n_wait_records += head->items;
+	return NULL;
+}
+
 /* The chunk at @offset. *ret_len: its length with header, 0 when it is damaged. */
 static struct bp_err *take_chunk(struct bp_trace *t, struct scan *s, uint64_t offset, uint64_t *ret_len)
 {
@@ -479,7 +600,8 @@ static struct bp_err *take_chunk(struct bp_trace *t, struct scan *s, uint64_t of
 	if (end > t->bytes ||
 	    (head.type == BP_CHUNK_EVENTS && (head.stored_bytes > BP_EVENTS_PAYLOAD_MAX || head.flags)))
 		return NULL;
-	simple = head.type == BP_CHUNK_FACTS || head.type == BP_CHUNK_FUNCS || head.type == BP_CHUNK_FOLDS;
+	simple = head.type == BP_CHUNK_FACTS || head.type == BP_CHUNK_FUNCS || head.type == BP_CHUNK_FOLDS ||
+		 head.type == BP_CHUNK_HOST_FRAMES || head.type == BP_CHUNK_HOST_STACKS;
 	if (simple) {
 		err = read_payload(t, s, offset, &head, &payload);
 		if (err || !payload)
@@ -499,6 +621,8 @@ static struct bp_err *take_chunk(struct bp_trace *t, struct scan *s, uint64_t of
 		err = take_items(t, &head, payload, &ok);
 	else if (!err && ok && head.type == BP_CHUNK_EVENTS)
 		err = take_block(t, s, offset, &head);
+	else if (!err && ok && head.type == BP_CHUNK_WAITS)
+		err = take_waits(t, s, offset, &head);
 	if (err || !ok)
 		return err;
 	s->ended |= head.type == BP_CHUNK_END;
@@ -759,4 +883,109 @@ struct bp_err *bp_decoder_read(struct bp_decoder *d, const struct bp_trace *t, s
 		return bp_err_data(t->path, ref->offset, "event block: wrong checksum");
 	b = bp_buf_make(d->chunk + sizeof(head), head.stored_bytes, t->path, ref->offset + sizeof(head));
 	return bp_events_decode(d->events, &b, t->n_funcs, block);
+}
+
+size_t bp_trace_n_waits(const struct bp_trace *t)
+{
+	return t->n_waits;
+}
+
+uint64_t bp_trace_n_wait_records(const struct bp_trace *t)
+{
+	return t->n_wait_records;
+}
+
+void bp_trace_waits_range(const struct bp_trace *t, size_t i, uint64_t *first_ns, uint64_t *last_ns)
+{
+	assert(i < t->n_waits);
+	*first_ns = t->waits[i].first_ns;
+	*last_ns = t->waits[i].last_ns;
+}
+
+bool bp_trace_waits_gap(const struct bp_trace *t, size_t i)
+{
+	assert(i < t->n_waits);
+	return t->waits[i].gap;
+}
+
+const struct bp_host_frame *bp_trace_host_frame(const struct bp_trace *t, uint32_t id)
+{
+	return id < t->n_host_frames && t->host_frames[id].id ? &t->host_frames[id] : NULL;
+}
+
+const uint32_t *bp_trace_host_stack(const struct bp_trace *t, uint32_t id, size_t *n)
+{
+	*n = id < t->n_host_stacks ? t->host_stacks[id].n : 0;
+	return *n ? t->host_pool + t->host_stacks[id].first : NULL;
+}
+
+void bp_trace_host_ids(const struct bp_trace *t, uint32_t *frames, uint32_t *stacks)
+{
+	*frames = (uint32_t)t->n_host_frames;
+	*stacks = (uint32_t)t->n_host_stacks;
+}
+
+void bp_wait_decoder_destroy(struct bp_wait_decoder *d)
+{
+	if (!d)
+		return;
+	ZSTD_freeDCtx(d->dctx);
+	free(d->recs);
+	free(d->stored);
+	free(d->raw);
+	free(d);
+}
+
+struct bp_err *bp_wait_decoder_create(struct bp_wait_decoder **ret)
+{
+	struct bp_wait_decoder *d = calloc(1, sizeof(*d));
+
+	if (!d)
+		return bp_err_nomem();
+	d->dctx = ZSTD_createDCtx();
+	d->recs = malloc(BP_WAIT_BLOCK * sizeof(*d->recs));
+	d->stored = malloc(BP_PAYLOAD_MAX);
+	d->raw = malloc(BP_PAYLOAD_MAX);
+	if (!d->dctx || !d->recs || !d->stored || !d->raw) {
+		bp_wait_decoder_destroy(d);
+		return bp_err_nomem();
+	}
+	*ret = d;
+	return NULL;
+}
+
+struct bp_err *bp_wait_decoder_read(struct bp_wait_decoder *d, const struct bp_trace *t, size_t i,
+				    const struct bp_wait **recs, size_t *n)
+{
+	const uint64_t offset = t->waits[i].offset;
+	struct bp_chunk_header head;
+	const uint8_t *raw;
+	struct bp_buf b;
+	struct bp_err *err;
+	size_t len;
+
+	assert(i < t->n_waits);
+	err = read_at(t, offset, &head, sizeof(head), &len);
+	if (err)
+		return err;
+	if (len != sizeof(head) || !header_is_good(t, &head) || head.type != BP_CHUNK_WAITS ||
+	    head.raw_bytes > BP_PAYLOAD_MAX || head.stored_bytes > head.raw_bytes ||
+	    (!(head.flags & BP_CHUNK_ZSTD) && head.stored_bytes != head.raw_bytes) ||
+	    head.items > BP_WAIT_BLOCK)
+		return bp_err_data(t->path, offset, "block of waits: bad header");
+	err = read_at(t, offset + sizeof(head), d->stored, head.stored_bytes, &len);
+	if (err)
+		return err;
+	if (len != head.stored_bytes || bp_crc32c(0, d->stored, len) != head.payload_crc)
+		return bp_err_data(t->path, offset, "block of waits: wrong checksum");
+	raw = d->stored;
+	if (head.flags & BP_CHUNK_ZSTD) {
+		len = ZSTD_decompressDCtx(d->dctx, d->raw, head.raw_bytes, d->stored, head.stored_bytes);
+		if (ZSTD_isError(len) || len != head.raw_bytes)
+			return bp_err_data(t->path, offset, "block of waits: does not expand");
+		raw = d->raw;
+	}
+	b = bp_buf_make(raw, head.raw_bytes, t->path, offset + sizeof(head));
+	*recs = d->recs;
+	return bp_waits_decode(&b, head.items, d->recs, n);
 }

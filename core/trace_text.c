@@ -48,6 +48,31 @@ static const struct {
     [BP_FACT_LOST] = {"lost", 0},
     [BP_FACT_END] = {"end", 0},
     [BP_FACT_VCPU] = {"vcpu", 0},
+    [BP_FACT_THREAD] = {"thread", 0},
+    [BP_FACT_LOCK] = {"lock", 1},
+    [BP_FACT_HOST_MAP] = {"host-map", 7},
+};
+
+static const char *const wait_names[BP_WAIT_KINDS] = {
+    [BP_WAIT_OUT] = "out",
+    [BP_WAIT_IN] = "in",
+    [BP_WAIT_WAKE] = "wake",
+    [BP_WAIT_FUTEX] = "futex",
+    [BP_WAIT_FUTEX_RET] = "futex-ret",
+    [BP_WAIT_LOCK_WANT] = "lock-want",
+    [BP_WAIT_LOCK_HELD] = "lock-held",
+    [BP_WAIT_LOCK_FREE] = "lock-free",
+    [BP_WAIT_KVM_ENTRY] = "kvm-entry",
+    [BP_WAIT_KVM_EXIT] = "kvm-exit",
+    [BP_WAIT_FAULT] = "fault",
+    [BP_WAIT_SAMPLE] = "sample",
+    [BP_WAIT_LOST] = "lost",
+};
+
+static const char *const host_space_names[BP_HOST_SPACES] = {
+    [BP_HOST_KERNEL] = "kernel",
+    [BP_HOST_USER] = "user",
+    [BP_HOST_SITE] = "site",
 };
 
 /* ---- writing ---- */
@@ -232,6 +257,97 @@ static struct bp_err *write_blocks(struct sink *s, const struct bp_trace *t, str
 	return err;
 }
 
+static struct bp_err *write_host(struct sink *s, const struct bp_trace *t)
+{
+	struct bp_err *err = NULL;
+	uint32_t frames, stacks;
+
+	bp_trace_host_ids(t, &frames, &stacks);
+	for (uint32_t i = 0; i < frames && !err; i++) {
+		const struct bp_host_frame *f = bp_trace_host_frame(t, i);
+
+		if (!f)
+			continue;
+		bp_strbuf_addf(&s->sb, "host-frame %u %s", i, host_space_names[f->space]);
+		if (f->addr)
+			bp_strbuf_addf(&s->sb, " addr=0x%" PRIx64, f->addr);
+		if (f->offset)
+			bp_strbuf_addf(&s->sb, " off=0x%" PRIx64, f->offset);
+		put_string(&s->sb, f->name);
+		if (*f->module)
+			put_string(&s->sb, f->module);
+		err = sink_line(s);
+	}
+	for (uint32_t i = 0; i < stacks && !err; i++) {
+		size_t n;
+		const uint32_t *ids = bp_trace_host_stack(t, i, &n);
+
+		if (!n)
+			continue;
+		bp_strbuf_addf(&s->sb, "host-stack %u", i);
+		for (size_t k = 0; k < n; k++)
+			bp_strbuf_addf(&s->sb, " %u", ids[k]);
+		err = sink_line(s);
+	}
+	return err;
+}
+
+static struct bp_err *write_wait(struct sink *s, const struct bp_wait *r)
+{
+	bp_strbuf_addf(&s->sb, " %s %u", wait_names[r->kind], r->thread);
+	if (r->state)
+		bp_strbuf_addf(&s->sb, " state=%u", r->state);
+	if (r->cpu != BP_WAIT_NO_CPU)
+		put_key(&s->sb, "cpu", r->cpu);
+	put_key(&s->sb, "time", r->time_ns);
+	if (r->other)
+		put_key(&s->sb, "other", r->other);
+	if (r->addr)
+		bp_strbuf_addf(&s->sb, " addr=0x%" PRIx64, r->addr);
+	if (r->value)
+		bp_strbuf_addf(&s->sb, " value=%" PRId64, r->value);
+	if (r->flags)
+		put_key(&s->sb, "flags", r->flags);
+	if (r->kstack)
+		put_key(&s->sb, "kstack", r->kstack);
+	if (r->ustack)
+		put_key(&s->sb, "ustack", r->ustack);
+	return sink_line(s);
+}
+
+static void wait_decoder_destroyp(struct bp_wait_decoder **d)
+{
+	bp_wait_decoder_destroy(*d);
+}
+
+static struct bp_err *write_waits(struct sink *s, const struct bp_trace *t)
+{
+	bp_cleanup(wait_decoder_destroyp) struct bp_wait_decoder *d = NULL;
+	struct bp_err *err = NULL;
+
+	if (bp_trace_n_waits(t))
+		err = bp_wait_decoder_create(&d);
+	for (size_t i = 0; i < bp_trace_n_waits(t) && !err && !s->closed; i++) {
+		const struct bp_wait *recs;
+		size_t n;
+
+		err = bp_wait_decoder_read(d, t, i, &recs, &n);
+		if (err && bp_err_code(err) == BP_EDATA) {
+			bp_strbuf_addf(&s->sb, "# block of waits %zu is lost: %s", i, bp_err_text(err));
+			bp_err_ignore(err);
+			err = sink_line(s);
+			continue;
+		}
+		if (err)
+			return err;
+		bp_strbuf_adds(&s->sb, "waits");
+		err = sink_line(s);
+		for (size_t k = 0; k < n && !err; k++)
+			err = write_wait(s, &recs[k]);
+	}
+	return err;
+}
+
 static void decoder_destroyp(struct bp_decoder **d)
 {
 	bp_decoder_destroy(*d);
@@ -264,6 +380,10 @@ struct bp_err *bp_trace_text_write(const struct bp_trace *t, int fd)
 		err = write_folds(&s, t);
 	if (!err)
 		err = write_blocks(&s, t, d);
+	if (!err)
+		err = write_host(&s, t);
+	if (!err)
+		err = write_waits(&s, t);
 	if (err)
 		return err;
 	if (!damage->unfinished)
@@ -303,6 +423,11 @@ struct text {
 	size_t n_frames, frames_cap;
 	bool frames_allowed; /* no event since the run line, and the task's first run */
 	struct task_slot *tasks, *task;
+
+	/* The block of waits being read. */
+	bool in_waits;
+	struct bp_wait *waits; /* BP_WAIT_BLOCK */
+	size_t n_waits;
 };
 
 static struct bp_err *bad_line(const struct text *x, const char *what)
@@ -490,6 +615,10 @@ static struct bp_err *finish_block(struct text *x)
 {
 	struct bp_block b = {x->events, x->n_events, x->runs, x->n_runs, x->frames, x->n_frames};
 
+	if (x->in_waits) {
+		x->in_waits = false;
+		return bp_trace_writer_waits(x->w, x->waits, x->n_waits);
+	}
 	if (!x->in_block)
 		return NULL;
 	x->in_block = false;
@@ -575,6 +704,95 @@ static struct bp_err *read_fold(struct text *x)
 		return bad_line(x, "function is not defined");
 	err = take_keys(x, keys, BP_ARRAY_SIZE(keys));
 	return err ? err : bp_trace_writer_fold(x->w, &f, 1);
+}
+
+static struct bp_err *read_host_frame(struct text *x)
+{
+	struct bp_host_frame f = {0};
+	const struct key keys[] = {
+	    {.name = "addr", .max = UINT64_MAX, .u = &f.addr},
+	    {.name = "off", .max = UINT64_MAX, .u = &f.offset},
+	};
+	struct bp_err *err;
+	int space;
+
+	if (!take_u32(x, &f.id) || !f.id || f.id >= BP_HOST_IDS_MAX)
+		return bad_line(x, "ids of host frames are numbers from 1");
+	space = find_name(host_space_names, BP_HOST_SPACES, take_word(x));
+	if (space < 0)
+		return bad_line(x, "unknown space of a host frame");
+	f.space = (uint8_t)space;
+	err = take_keys(x, keys, BP_ARRAY_SIZE(keys));
+	if (!err)
+		err = take_string(x, &f.name);
+	if (!err)
+		err = take_string(x, &f.module);
+	return err ? err : bp_trace_writer_host_frame(x->w, &f);
+}
+
+static struct bp_err *read_host_stack(struct text *x)
+{
+	uint32_t id, frames[BP_HOST_STACK_MAX];
+	size_t n = 0;
+
+	if (!take_u32(x, &id) || !id || id >= BP_HOST_IDS_MAX)
+		return bad_line(x, "ids of host stacks are numbers from 1");
+	while (!at_end(x)) {
+		if (n == BP_HOST_STACK_MAX)
+			return bad_line(x, "too many frames");
+		if (!take_u32(x, &frames[n]) || frames[n] >= BP_HOST_IDS_MAX)
+			return bad_line(x, "bad id of a host frame");
+		n++;
+	}
+	return bp_trace_writer_host_stack(x->w, id, frames, n);
+}
+
+static struct bp_err *begin_waits(struct text *x)
+{
+	if (!x->waits) {
+		x->waits = malloc(BP_WAIT_BLOCK * sizeof(*x->waits));
+		if (!x->waits)
+			return bp_err_nomem();
+	}
+	x->in_waits = true;
+	x->n_waits = 0;
+	return NULL;
+}
+
+static struct bp_err *read_wait(struct text *x, const char *word)
+{
+	uint64_t state = 0, cpu = BP_WAIT_NO_CPU, other = 0, flags = 0, kstack = 0, ustack = 0;
+	struct bp_wait r = {0};
+	const struct key keys[] = {
+	    {.name = "state", .max = UINT8_MAX, .u = &state},
+	    {.name = "cpu", .max = BP_WAIT_NO_CPU, .u = &cpu},
+	    {.name = "time", .max = UINT64_MAX, .u = &r.time_ns},
+	    {.name = "other", .max = UINT32_MAX, .u = &other},
+	    {.name = "addr", .max = UINT64_MAX, .u = &r.addr},
+	    {.name = "value", .i = &r.value},
+	    {.name = "flags", .max = UINT32_MAX, .u = &flags},
+	    {.name = "kstack", .max = UINT32_MAX, .u = &kstack},
+	    {.name = "ustack", .max = UINT32_MAX, .u = &ustack},
+	};
+	int kind = find_name(wait_names, BP_WAIT_KINDS, word);
+	struct bp_err *err;
+
+	if (!take_u32(x, &r.thread))
+		return bad_line(x, "expected the number of a thread");
+	if (x->n_waits == BP_WAIT_BLOCK)
+		return bad_line(x, "too many waits in one block");
+	err = take_keys(x, keys, BP_ARRAY_SIZE(keys));
+	if (err)
+		return err;
+	r.kind = (uint8_t)kind;
+	r.state = (uint8_t)state;
+	r.cpu = (uint16_t)cpu;
+	r.other = (uint32_t)other;
+	r.flags = (uint32_t)flags;
+	r.kstack = (uint32_t)kstack;
+	r.ustack = (uint32_t)ustack;
+	x->waits[x->n_waits++] = r;
+	return NULL;
 }
 
 static struct bp_err *begin_block(struct text *x)
@@ -741,6 +959,8 @@ static struct bp_err *read_line(struct text *x)
 	err = need_writer(x);
 	if (err)
 		return err;
+	if (x->in_waits && find_name(wait_names, BP_WAIT_KINDS, word) >= 0)
+		return read_wait(x, word);
 	if (!strcmp(word, "frame") || find_name(event_names, BP_EV_KINDS, word) >= 0)
 		return read_block_line(x, word);
 	err = finish_block(x);
@@ -754,6 +974,12 @@ static struct bp_err *read_line(struct text *x)
 		return read_fold(x);
 	if (!strcmp(word, "block"))
 		return begin_block(x);
+	if (!strcmp(word, "waits"))
+		return begin_waits(x);
+	if (!strcmp(word, "host-frame"))
+		return read_host_frame(x);
+	if (!strcmp(word, "host-stack"))
+		return read_host_stack(x);
 	if (!strcmp(word, "gap")) {
 		bp_trace_writer_skip(x->w);
 		return NULL;
@@ -830,6 +1056,7 @@ static void text_deinit(struct text *x)
 	free(x->runs);
 	free(x->frames);
 	free(x->tasks);
+	free(x->waits);
 }
 
 static void fclosep(FILE **f)

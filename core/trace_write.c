@@ -36,7 +36,7 @@ struct bp_trace_writer {
 	uint32_t file_id;
 	uint64_t n_funcs;     /* given */
 	uint64_t n_funcs_out; /* in chunks written */
-	struct pending facts, funcs;
+	struct pending facts, funcs, host_frames, host_stacks;
 	struct bp_events_encoder *encoder;
 	ZSTD_CCtx *cctx;
 	struct bp_strbuf record; /* one fact or function being put together */
@@ -52,6 +52,8 @@ void bp_trace_writer_destroy(struct bp_trace_writer *w)
 		close(w->fd);
 	bp_strbuf_deinit(&w->facts.bytes);
 	bp_strbuf_deinit(&w->funcs.bytes);
+	bp_strbuf_deinit(&w->host_frames.bytes);
+	bp_strbuf_deinit(&w->host_stacks.bytes);
 	bp_strbuf_deinit(&w->record);
 	bp_events_encoder_destroy(w->encoder);
 	ZSTD_freeCCtx(w->cctx);
@@ -88,7 +90,8 @@ static struct bp_err *keep_old(struct bp_trace_writer *w)
 	if (S_ISDIR(st.st_mode))
 		return bp_err_os(EISDIR, "%s: cannot create", w->path);
 	if (!S_ISREG(st.st_mode))
-		return bp_err_new(BP_EOS, "%s: cannot create: it is there and is not a regular file", w->path);
+		return bp_err_new(BP_EOS, "%s: cannot create: it is there and is not a regular file",
+				  w->path);
 	bp_strbuf_addf(&old, "%s.old", w->path);
 	err = bp_strbuf_ok(&old);
 	if (!err && rename(w->path, bp_strbuf_str(&old)))
@@ -164,6 +167,8 @@ struct bp_err *bp_trace_writer_create(const char *path, unsigned tick_shift, str
 	w->fd = -1;
 	w->facts.type = BP_CHUNK_FACTS;
 	w->funcs.type = BP_CHUNK_FUNCS;
+	w->host_frames.type = BP_CHUNK_HOST_FRAMES;
+	w->host_stacks.type = BP_CHUNK_HOST_STACKS;
 	w->path = strdup(path);
 	w->cctx = ZSTD_createCCtx();
 	if (!w->path || !w->cctx || ZSTD_isError(ZSTD_CCtx_setParameter(w->cctx, ZSTD_c_compressionLevel, 1)))
@@ -276,7 +281,11 @@ struct bp_err *bp_trace_writer_flush(struct bp_trace_writer *w)
 {
 	struct bp_err *err = write_pending(w, &w->funcs);
 
-	return err ? err : write_pending(w, &w->facts);
+	if (!err)
+		err = write_pending(w, &w->facts);
+	if (!err)
+		err = write_pending(w, &w->host_frames);
+	return err ? err : write_pending(w, &w->host_stacks);
 }
 
 static void add_varint(struct bp_strbuf *sb, uint64_t v)
@@ -429,6 +438,60 @@ struct bp_err *bp_trace_writer_fold(struct bp_trace_writer *w, const struct bp_f
 		w->sequence = sequence;
 	}
 	return err;
+}
+
+struct bp_err *bp_trace_writer_host_frame(struct bp_trace_writer *w, const struct bp_host_frame *frame)
+{
+	struct bp_strbuf *r = &w->record;
+
+	assert(frame->id && frame->id < BP_HOST_IDS_MAX);
+	bp_strbuf_clear(r);
+	add_varint(r, frame->id);
+	add_varint(r, frame->space);
+	add_varint(r, frame->addr);
+	add_varint(r, frame->offset);
+	add_string(r, frame->name);
+	add_string(r, frame->module);
+	return add_record(w, &w->host_frames, 0);
+}
+
+struct bp_err *bp_trace_writer_host_stack(struct bp_trace_writer *w, uint32_t id, const uint32_t *frames,
+					  size_t n)
+{
+	struct bp_strbuf *r = &w->record;
+
+	assert(id && id < BP_HOST_IDS_MAX && n <= BP_HOST_STACK_MAX);
+	bp_strbuf_clear(r);
+	add_varint(r, id);
+	add_varint(r, n);
+	for (size_t i = 0; i < n; i++)
+		add_varint(r, frames[i]);
+	return add_record(w, &w->host_stacks, 0);
+}
+
+struct bp_err *bp_trace_writer_waits(struct bp_trace_writer *w, const struct bp_wait *recs, size_t n)
+{
+	struct bp_chunk_header head = {.type = BP_CHUNK_WAITS, .items = (uint32_t)n};
+	bp_autofree uint8_t *raw = NULL;
+	struct bp_err *err;
+
+	assert(n <= BP_WAIT_BLOCK);
+	if (!n)
+		return NULL;
+	err = bp_trace_writer_flush(w);
+	if (err)
+		return err;
+	raw = malloc(bp_waits_bound(n));
+	if (!raw)
+		return bp_err_nomem();
+	head.first_ns = head.last_ns = recs[0].time_ns;
+	for (size_t i = 1; i < n; i++) {
+		if (recs[i].time_ns < head.first_ns)
+			head.first_ns = recs[i].time_ns;
+		if (recs[i].time_ns > head.last_ns)
+			head.last_ns = recs[i].time_ns;
+	}
+	return write_simple(w, head, raw, bp_waits_encode(recs, n, raw));
 }
 
 uint64_t bp_trace_writer_bytes(const struct bp_trace_writer *w)

@@ -88,6 +88,49 @@ static void use_trace(const struct bp_trace *t)
 	__asm__ volatile("" : : "r"(sum));
 }
 
+static void use_waits(const struct bp_trace *t)
+{
+	uint32_t frames, stacks;
+	struct bp_wait_decoder *d;
+	struct bp_err *err;
+	uint64_t sum = 0;
+	size_t n;
+
+	bp_trace_host_ids(t, &frames, &stacks);
+	for (uint32_t i = 0; i < frames; i++) {
+		const struct bp_host_frame *f = bp_trace_host_frame(t, i);
+
+		if (f && (f->id != i || f->space >= BP_HOST_SPACES))
+			abort();
+		sum += f ? strlen(f->name) + strlen(f->module) : 0;
+	}
+	for (uint32_t i = 0; i < stacks; i++) {
+		const uint32_t *ids = bp_trace_host_stack(t, i, &n);
+
+		for (size_t k = 0; k < n; k++)
+			sum += ids[k];
+	}
+	if (!bp_trace_n_waits(t))
+		return;
+	err = bp_wait_decoder_create(&d);
+	if (err) {
+		bp_err_ignore(err);
+		return;
+	}
+	for (size_t i = 0; i < bp_trace_n_waits(t) && i < 64; i++) {
+		const struct bp_wait *recs;
+
+		err = bp_wait_decoder_read(d, t, i, &recs, &n);
+		bp_err_ignore(err);
+		for (size_t k = 0; !err && k < n; k++) {
+			if (!recs[k].kind || recs[k].kind >= BP_WAIT_KINDS)
+				abort();
+		}
+	}
+	bp_wait_decoder_destroy(d);
+	__asm__ volatile("" : : "r"(sum));
+}
+
 static void use_file(const uint8_t *data, size_t size)
 {
 	int fd = memfd_create("fuzz", MFD_CLOEXEC);
@@ -104,6 +147,7 @@ static void use_file(const uint8_t *data, size_t size)
 			bp_err_ignore(err);
 		} else {
 			use_trace(t);
+			use_waits(t);
 			bp_trace_destroy(t);
 		}
 	}
