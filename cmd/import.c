@@ -17,6 +17,7 @@
 
 #include "cmd/cmd.h"
 #include "collectors/import.h"
+#include "collectors/sched.h"
 #include "core/builder.h"
 #include "core/cleanup.h"
 #include "core/source.h"
@@ -65,6 +66,7 @@ struct job {
 	const char *out; /* created when the first file is known to be a trace */
 	struct bp_trace_writer *writer;
 	struct bp_builder *builder;
+	struct bp_sched *sched;
 	struct bp_foreign *foreign;
 	struct bp_import_names names;
 	bool slide_set;
@@ -92,6 +94,7 @@ static void source_closep(struct bp_source **s)
 
 static void job_deinit(struct job *j)
 {
+	bp_sched_destroy(j->sched);
 	bp_builder_destroy(j->builder);
 	bp_trace_writer_destroy(j->writer);
 	bp_foreign_destroy(j->foreign);
@@ -377,17 +380,28 @@ static BP_MUST_CHECK struct bp_err *import_one(struct job *j, const char *path)
 	if (!err)
 		err = j->builder ? bp_builder_next_source(j->builder)
 				 : bp_builder_create(j->writer, &j->builder);
+	if (!err && !j->sched)
+		err = bp_sched_create(j->builder, &j->sched);
 	if (err)
 		return err;
 	im = (struct bp_import){
 	    .source = j->source,
 	    .builder = j->builder,
+	    .sched = j->sched,
 	    .names = &j->names,
 	    .stats = &stats,
 	    .progress = progress,
 	    .progress_self = j,
 	};
 	err = j->importer->run(&im);
+	if (!err || bp_err_code(err) == BP_EDATA || bp_err_code(err) == BP_ESTOPPED) {
+		struct bp_err *rest = bp_sched_flush(j->sched);
+
+		if (err)
+			bp_err_ignore(rest);
+		else
+			err = rest;
+	}
 	clear_progress(j);
 	path = bp_source_path(j->source);
 	if (err && bp_err_code(err) == BP_ESTOPPED && j->stopped) {

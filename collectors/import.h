@@ -12,6 +12,8 @@
 #include "core/err.h"
 #include "core/source.h"
 
+struct bp_sched;
+
 /* Names for the addresses of a foreign trace. @self is passed through. */
 struct bp_import_names {
 	void *self;
@@ -40,6 +42,7 @@ struct bp_import_stats {
 struct bp_import {
 	struct bp_source *source;
 	struct bp_builder *builder;
+	struct bp_sched *sched; /* takes what the trace says of threads that wait; NULL: not wanted */
 	const struct bp_import_names *names;
 	struct bp_import_stats *stats;
 	/* Called now and then on long work; false: stop, what was read so far is kept. */

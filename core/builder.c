@@ -995,6 +995,21 @@ static BP_MUST_CHECK struct bp_err *last_facts(struct bp_builder *b, const char 
 	return err ? err : bp_builder_fact(b, &end);
 }
 
+struct bp_err *bp_builder_writer(struct bp_builder *b, struct bp_trace_writer **ret)
+{
+	struct bp_err *err = NULL;
+
+	if (b->failed)
+		return bp_err_new(BP_ESTOPPED, "writing has failed before");
+	if (b->threaded) {
+		pthread_mutex_lock(&b->lock);
+		err = wait_idle(b);
+		pthread_mutex_unlock(&b->lock);
+	}
+	*ret = b->w;
+	return err;
+}
+
 struct bp_err *bp_builder_finish(struct bp_builder *b, const char *how)
 {
 	struct bp_err *err;

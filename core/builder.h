@@ -95,6 +95,12 @@ struct bp_err *bp_builder_next_source(struct bp_builder *b) BP_MUST_CHECK;
  * meanwhile */
 struct bp_err *bp_builder_fact(struct bp_builder *b, const struct bp_fact *fact) BP_MUST_CHECK;
 
+/**
+ * bp_builder_writer() - the recording's writer, for what the builder does not write (waits)
+ * It may be used until the next call of the builder; blocks are not in order with the builder's.
+ */
+struct bp_err *bp_builder_writer(struct bp_builder *b, struct bp_trace_writer **ret) BP_MUST_CHECK;
+
 /** bp_builder_clamped() - events whose time went back; bp_builder_calls() - functions entered */
 uint64_t bp_builder_clamped(const struct bp_builder *b);
 uint64_t bp_builder_calls(const struct bp_builder *b);

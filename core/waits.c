@@ -303,3 +303,32 @@ struct bp_err *bp_wait_log_close(struct bp_wait_log *log)
 	bp_wait_log_destroy(log);
 	return err;
 }
+
+const char *bp_thread_role(const char *comm, uint16_t *vcpu)
+{
+	unsigned n = 0;
+	const char *p = comm;
+
+	*vcpu = UINT16_MAX;
+	if (!strncmp(p, "CPU ", 4) && p[4] >= '0' && p[4] <= '9') {
+		for (p += 4; *p >= '0' && *p <= '9' && n < 4096; p++)
+			n = n * 10 + (unsigned)(*p - '0');
+		/* Older ones say "CPU 0/KVM" or nothing behind the number; with all vCPUs in one thread "ALL
+		 * CPUs/TCG". */
+		if (n < 4096 && (!*p || *p == '/')) {
+			*vcpu = (uint16_t)n;
+			return "vCPU";
+		}
+	}
+	if (!strncmp(comm, "ALL CPUs/", 9)) {
+		*vcpu = 0;
+		return "vCPU";
+	}
+	if (!strncmp(comm, "qemu-system-", 12) || !strncmp(comm, "qemu-kvm", 8))
+		return "main loop";
+	if (!strncmp(comm, "IO ", 3))
+		return "iothread";
+	if (!strcmp(comm, "worker"))
+		return "worker";
+	return !strcmp(comm, "call_rcu") ? "RCU" : "";
+}

@@ -150,6 +150,13 @@ struct bp_err *bp_trace_writer_host_stack(struct bp_trace_writer *w, uint32_t id
 struct bp_err *bp_trace_writer_waits(struct bp_trace_writer *w, const struct bp_wait *recs,
 				     size_t n) BP_MUST_CHECK;
 
+/**
+ * bp_thread_role() - what a thread of QEMU does, by the name that QEMU gives it with debug-threads=on
+ * Returns "vCPU" (then *@vcpu is its index), "main loop", "iothread", "worker", "RCU" or, for others, "";
+ * *@vcpu is UINT16_MAX for all but vCPUs.
+ */
+const char *bp_thread_role(const char *comm, uint16_t *vcpu);
+
 /* ---- reading ---- */
 
 /** bp_trace_n_waits() - blocks of waits, in file order */

@@ -108,6 +108,8 @@ static __attribute__((noinline)) enum bp_ftext_class slow_line(struct bp_ftext *
 	uint64_t count;
 	uint32_t cpu;
 
+	if (r->in_stack && (e - p <= 4 || memcmp(p, " => ", 4) != 0))
+		bp_ftext_stack_end(r);
 	if (all_of(p, e, ' ')) {
 		cls = BP_FTEXT_BLANK;
 	} else if (*p == '#') {
@@ -119,8 +121,11 @@ static __attribute__((noinline)) enum bp_ftext_class slow_line(struct bp_ftext *
 		cls = BP_FTEXT_LOST;
 		r->counts.lost_events += count;
 		bp_ftext_lost(r, cpu, count);
+		bp_ftext_wait_lost(r, cpu, count);
 	} else if (e - p > 4 && !memcmp(p, " => ", 4)) {
 		cls = BP_FTEXT_FRAME;
+		if (r->in_stack)
+			bp_ftext_stack_frame(r, p + 4, e);
 	} else if (bp_ftext_switch(r, p, e)) {
 		cls = BP_FTEXT_SWITCH;
 	} else {
@@ -235,6 +240,7 @@ struct bp_err *bp_ftext_run(struct bp_ftext *r)
 		if (r->err)
 			break;
 	}
+	bp_ftext_stack_end(r);
 	sum_up(r);
 	say_clock(r);
 	return bp_steal(r->err);

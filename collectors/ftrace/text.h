@@ -19,6 +19,7 @@
 #include <string.h>
 
 #include "collectors/import.h"
+#include "collectors/sched.h"
 
 #define BP_FTEXT_FUNCS_MAX (1u << 18)
 #define BP_FTEXT_TASKS_MAX (1u << 16)
@@ -199,6 +200,13 @@ struct bp_ftext {
 	uint32_t n_cpus;
 	struct bp_ftext_comm *comms; /* hash without collisions: the later one wins */
 
+	/* The stack being read, for the waits. */
+	bool in_stack, user_stack;
+	uint32_t stack_tid;
+	uint32_t stack_frames[BP_HOST_STACK_MAX];
+	size_t n_stack_frames;
+	bool waking_seen; /* sched_waking: sched_wakeup says the same again */
+
 	bool clock_said;
 	bool task_column; /* lines say their task: switch blocks add nothing */
 	uint64_t noted_marks;
@@ -323,6 +331,32 @@ bool bp_ftext_is_event(const char *p, const char *e);
 
 /** bp_ftext_mark() - somebody's own text, as a MARK */
 void bp_ftext_mark(struct bp_ftext *r, uint32_t cpu, uint64_t time_ns, const char *p, const char *e);
+
+/* ---- text_wait.c ---- */
+
+/* A record of events, as text_event.c took it apart. */
+struct bp_ftext_record {
+	const char *task; /* "comm-pid" */
+	size_t task_len;
+	int64_t tgid; /* -1: not printed */
+	uint32_t cpu;
+	const char *flags;
+	size_t flags_len;
+	uint64_t time_ns;
+	const char *body, *end;
+};
+
+/** bp_ftext_wait() - takes what a record says of threads that wait */
+void bp_ftext_wait(struct bp_ftext *r, const struct bp_ftext_record *rec);
+
+/** bp_ftext_wait_lost() - @count records of @cpu are missing here; 0: it is not known how many */
+void bp_ftext_wait_lost(struct bp_ftext *r, uint32_t cpu, uint64_t count);
+
+/** bp_ftext_stack_begin() - a stack of the record's task follows; _frame() - a line of it, "f+0x1/0x2";
+ * _end() - no more */
+void bp_ftext_stack_begin(struct bp_ftext *r, const struct bp_ftext_record *rec, bool user);
+void bp_ftext_stack_frame(struct bp_ftext *r, const char *p, const char *e);
+void bp_ftext_stack_end(struct bp_ftext *r);
 
 /* ---- text_state.c ---- */
 

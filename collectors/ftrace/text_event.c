@@ -16,16 +16,6 @@
 
 #include <stdio.h>
 
-struct record {
-	const char *task;
-	size_t task_len;
-	uint32_t cpu;
-	const char *flags;
-	size_t flags_len;
-	uint64_t time_ns;
-	const char *body, *end;
-};
-
 static const char *word_end(const char *p, const char *e)
 {
 	while (p < e && *p != ' ')
@@ -34,7 +24,7 @@ static const char *word_end(const char *p, const char *e)
 }
 
 /* "   4.070118: " or "183371us+: "; also whole numbers, which other clocks have */
-static bool parse_time(const char *p, const char *e, struct record *rec)
+static bool parse_time(const char *p, const char *e, struct bp_ftext_record *rec)
 {
 	const char *q = bp_ftext_spaces(p, e);
 	uint64_t v;
@@ -64,7 +54,7 @@ static bool parse_time(const char *p, const char *e, struct record *rec)
 }
 
 /* From the '[' of "[001] d..1. 4.07: body" on; the task stands before it. */
-static bool parse_bracket(const char *p, const char *bracket, const char *e, struct record *rec)
+static bool parse_bracket(const char *p, const char *bracket, const char *e, struct bp_ftext_record *rec)
 {
 	const char *q = bracket + 1, *z = bracket, *w;
 	uint64_t cpu;
@@ -79,6 +69,9 @@ static bool parse_bracket(const char *p, const char *bracket, const char *e, str
 	if (z > p && z[-1] == ')') {
 		while (z > p && *z != '(')
 			z--;
+		w = bp_ftext_spaces(z + 1, bracket);
+		if (bp_ftext_number(&w, bracket, &cpu))
+			rec->tgid = (int64_t)cpu;
 		while (z > p && z[-1] == ' ')
 			z--;
 	}
@@ -99,7 +92,7 @@ static bool parse_bracket(const char *p, const char *bracket, const char *e, str
 }
 
 /* "  insmod-102       0..... 183371us#: body": from the '-' on */
-static bool parse_latency(const char *p, const char *dash, const char *e, struct record *rec)
+static bool parse_latency(const char *p, const char *dash, const char *e, struct bp_ftext_record *rec)
 {
 	const char *q = dash + 1, *pid_end, *w;
 	uint64_t v;
@@ -122,12 +115,12 @@ static bool parse_latency(const char *p, const char *dash, const char *e, struct
 	return parse_time(w, e, rec) && memchr(w, 'u', (size_t)(rec->body - w));
 }
 
-static bool parse_record(const char *p, const char *e, struct record *rec)
+static bool parse_record(const char *p, const char *e, struct bp_ftext_record *rec)
 {
 	/* Names of tasks are up to 15 bytes of anything. */
 	const char *limit = e - p > 64 ? p + 64 : e;
 
-	*rec = (struct record){0};
+	*rec = (struct bp_ftext_record){.tgid = -1};
 	for (const char *q = p; q < limit; q++) {
 		if (*q == '[' && q > p && q[-1] == ' ' && parse_bracket(p, q, e, rec))
 			return true;
@@ -139,7 +132,7 @@ static bool parse_record(const char *p, const char *e, struct record *rec)
 
 bool bp_ftext_is_event(const char *p, const char *e)
 {
-	struct record rec;
+	struct bp_ftext_record rec;
 
 	return parse_record(p, e, &rec);
 }
@@ -208,7 +201,7 @@ static void leave_func(struct bp_ftext *r, struct bp_ftext_task *t, uint32_t cpu
 }
 
 /* From the flags: 0 nothing, 1 softirq, 2 hardirq, 3 NMI */
-static unsigned irq_level(const struct record *rec)
+static unsigned irq_level(const struct bp_ftext_record *rec)
 {
 	unsigned level = 0;
 
@@ -232,7 +225,7 @@ static unsigned irq_level(const struct record *rec)
 	return level;
 }
 
-static void take_function(struct bp_ftext *r, struct bp_ftext_task *t, const struct record *rec,
+static void take_function(struct bp_ftext *r, struct bp_ftext_task *t, const struct bp_ftext_record *rec,
 			  const char *arrow)
 {
 	char key[BP_FTEXT_NAME_MAX];
@@ -261,7 +254,7 @@ static void take_function(struct bp_ftext *r, struct bp_ftext_task *t, const str
 	enter(r, t, rec->cpu, func, kind);
 }
 
-static void take_initcall(struct bp_ftext *r, struct bp_ftext_task *t, const struct record *rec,
+static void take_initcall(struct bp_ftext *r, struct bp_ftext_task *t, const struct bp_ftext_record *rec,
 			  const char *args, bool start)
 {
 	char key[BP_FTEXT_NAME_MAX];
@@ -277,8 +270,8 @@ static void take_initcall(struct bp_ftext *r, struct bp_ftext_task *t, const str
 }
 
 /* A pair of events around something that has no function of its own here. */
-static void take_span(struct bp_ftext *r, struct bp_ftext_task *t, const struct record *rec, const char *what,
-		      const char *args, bool start)
+static void take_span(struct bp_ftext *r, struct bp_ftext_task *t, const struct bp_ftext_record *rec,
+		      const char *what, const char *args, bool start)
 {
 	const char *q, *z, *e = rec->end;
 	char key[80];
@@ -297,7 +290,7 @@ static void take_span(struct bp_ftext *r, struct bp_ftext_task *t, const struct 
 }
 
 /* sys_enter: "NR 257 (...)": the number; sys_exit: "NR 257 = 3" */
-static void take_raw_syscall(struct bp_ftext *r, struct bp_ftext_task *t, const struct record *rec,
+static void take_raw_syscall(struct bp_ftext *r, struct bp_ftext_task *t, const struct bp_ftext_record *rec,
 			     const char *args, bool start)
 {
 	const char *q;
@@ -319,7 +312,7 @@ static void take_raw_syscall(struct bp_ftext *r, struct bp_ftext_task *t, const 
 }
 
 /* "sys_futex(uaddr: 0x1, ...)" and "sys_futex -> 0x0" */
-static bool take_syscall(struct bp_ftext *r, struct bp_ftext_task *t, const struct record *rec)
+static bool take_syscall(struct bp_ftext *r, struct bp_ftext_task *t, const struct bp_ftext_record *rec)
 {
 	const char *q = rec->body;
 	uint32_t func;
@@ -341,7 +334,7 @@ static bool take_syscall(struct bp_ftext *r, struct bp_ftext_task *t, const stru
 	return true;
 }
 
-static void take_switch(struct bp_ftext *r, const struct record *rec, const char *args)
+static void take_switch(struct bp_ftext *r, const struct bp_ftext_record *rec, const char *args)
 {
 	const char *comm;
 	struct bp_ftext_task *t;
@@ -379,7 +372,7 @@ void bp_ftext_mark(struct bp_ftext *r, uint32_t cpu, uint64_t time_ns, const cha
 	bp_ftext_fail(r, bp_builder_fact(r->b, &f));
 }
 
-static void take_event(struct bp_ftext *r, struct bp_ftext_task *t, const struct record *rec)
+static void take_event(struct bp_ftext *r, struct bp_ftext_task *t, const struct bp_ftext_record *rec)
 {
 	static const struct {
 		const char *name;
@@ -438,7 +431,7 @@ static void take_event(struct bp_ftext *r, struct bp_ftext_task *t, const struct
 }
 
 /* Where " <-caller" begins in a record of the function tracer; NULL: it is none. */
-static const char *caller(const struct record *rec)
+static const char *caller(const struct bp_ftext_record *rec)
 {
 	const char *q = memmem(rec->body, (size_t)(rec->end - rec->body), " <-", 3);
 	const char *colon = memchr(rec->body, ':', (size_t)(rec->end - rec->body));
@@ -448,7 +441,7 @@ static const char *caller(const struct record *rec)
 
 enum bp_ftext_class bp_ftext_event(struct bp_ftext *r, const char *p, const char *e)
 {
-	struct record rec;
+	struct bp_ftext_record rec;
 	struct bp_ftext_cpu *c;
 	struct bp_ftext_task *t;
 	const char *arrow, *rest;
@@ -462,8 +455,12 @@ enum bp_ftext_class bp_ftext_event(struct bp_ftext *r, const char *p, const char
 	if (r->counts.first_ns == UINT64_MAX)
 		r->counts.first_ns = rec.time_ns;
 	r->counts.last_ns = rec.time_ns;
-	if (starts(rec.body, e, "<stack trace>", &rest) || starts(rec.body, e, "<user stack trace>", &rest))
+	if (starts(rec.body, e, "<stack trace>", &rest) || starts(rec.body, e, "<user stack trace>", &rest)) {
+		bp_ftext_stack_begin(r, &rec, rec.body[1] == 'u');
 		return BP_FTEXT_STACK;
+	}
+	if (r->im->sched)
+		bp_ftext_wait(r, &rec);
 	t = c->last;
 	if (!t || !t->pid || t->key_len != rec.task_len || memcmp(t->key, rec.task, rec.task_len) != 0)
 		t = c->last = bp_ftext_task_of(r, rec.cpu, rec.task, rec.task_len);

@@ -19,6 +19,7 @@
 
 #include "collectors/ftrace/tracedat_file.h"
 #include "collectors/ftrace/tracedat_names.h"
+#include "collectors/ftrace/tracedat_wait.h"
 #include "core/cleanup.h"
 #include "core/strbuf.h"
 
@@ -80,6 +81,7 @@ struct event {
 	 */
 	uint32_t whole;
 	const struct bp_tep_field *called; /* of GRAPH_EXIT: when the function began */
+	struct bp_td_wait wait;
 	uint32_t marks;
 	uint64_t count;
 	uint32_t func; /* the function that stands for it, NO_FUNC: none yet */
@@ -985,12 +987,57 @@ static struct bp_err *kernel_stack(struct importer *m, struct stream *st, const 
 
 /* ---- one record ---- */
 
+/* The same for the waits: of the thread's last record. */
+static struct bp_err *wait_stack(struct importer *m, struct stream *st, const struct event *ev, uint32_t pid)
+{
+	const struct bp_tep *tep = &st->s.file->tep;
+	const struct bp_tep_field *f = ev->f[0];
+	unsigned size = st->s.file->long_bytes;
+	uint32_t frames[BP_HOST_STACK_MAX];
+	struct bp_err *err;
+	size_t n = 0;
+
+	if (!f || !st->before || !st->before->wait.what)
+		return NULL;
+	if (f->elem == 4 || f->elem == 8)
+		size = f->elem;
+	for (size_t at = f->offset; at + size <= st->s.len && n < BP_HOST_STACK_MAX; at += size) {
+		uint64_t addr = bp_tep_number(st->s.data + at, size, false, tep->big_endian);
+		const struct bp_td_sym *sym = NULL;
+
+		if (!addr || addr == UINT64_MAX)
+			break;
+		sym = bp_td_syms_find(&st->in->syms, addr);
+		if (sym)
+			err = bp_sched_frame(m->im->sched, BP_HOST_KERNEL, addr,
+					     st->in->syms.text + sym->name, sym->name_len, addr - sym->addr,
+					     st->in->syms.text + sym->name + sym->name_len + sym->module_at,
+					     sym->module_len, &frames[n]);
+		else
+			err = bp_sched_frame(m->im->sched, BP_HOST_KERNEL, addr, "", 0, 0, "", 0, &frames[n]);
+		if (err)
+			return err;
+		n += frames[n] != 0;
+	}
+	return bp_sched_stack(m->im->sched, pid, false, frames, n);
+}
+
 static struct bp_err *lost(struct importer *m, struct stream *st)
 {
 	struct task *t = st->cpu->task;
 	struct bp_err *err = NULL;
 
+	struct bp_wait w = {.kind = BP_WAIT_LOST,
+			    .cpu = (uint16_t)st->number,
+			    .time_ns = st->key,
+			    .value = st->s.lost ? (int64_t)st->s.lost : 1};
+
 	m->im->stats->lost += st->s.lost;
+	if (m->im->sched && bp_sched_n(m->im->sched)) {
+		err = bp_sched_add(m->im->sched, &w);
+		if (err)
+			return err;
+	}
 	/* No task yet: what was lost was before the CPU's first record. */
 	if (t) {
 		err =
@@ -1083,8 +1130,16 @@ static struct bp_err *record(struct importer *m, struct stream *st)
 	}
 	stats->records++;
 	ev->count++;
-	if (ev->kind == KERNEL_STACK)
-		return kernel_stack(m, st, ev);
+	if (m->im->sched && ev->wait.what) {
+		err = bp_td_wait_record(m->im->sched, tep, &ev->wait, st->s.data, st->s.len, (uint32_t)pid,
+					(uint16_t)st->number, st->key);
+		if (err)
+			return err;
+	}
+	if (ev->kind == KERNEL_STACK) {
+		err = m->im->sched ? wait_stack(m, st, ev, (uint32_t)pid) : NULL;
+		return err ? err : kernel_stack(m, st, ev);
+	}
 	if (ev->kind == USER_STACK)
 		return NULL;
 	if (!t || t->pid != (int32_t)pid) {
@@ -1234,6 +1289,7 @@ static void classify(const struct bp_tep *tep, const struct bp_tep_event *te, st
 	};
 
 	*ev = (struct event){.kind = OTHER, .tep = te, .func = NO_FUNC};
+	bp_td_wait_find(tep, te, &ev->wait);
 	for (size_t i = 0; i < BP_ARRAY_SIZE(known); i++) {
 		if (!bp_tep_is(te->system, te->system_len, known[i].system) ||
 		    !bp_tep_is(te->name, te->name_len, known[i].name))
