@@ -758,7 +758,8 @@ void bp_view_notes(struct bp_analysis *a, struct bp_report *r)
 
 const struct bp_view *const bp_views[] = {
     &bp_view_overview, &bp_view_functions, &bp_view_tree,      &bp_view_first_calls, &bp_view_syscalls,
-    &bp_view_phases,   &bp_view_modules,   &bp_view_processes, &bp_view_interrupts,
+    &bp_view_phases,   &bp_view_modules,   &bp_view_processes, &bp_view_interrupts,  &bp_view_vcpus,
+    &bp_view_locks,    &bp_view_off_cpu,   &bp_view_wakeups,
 };
 const size_t bp_n_views = BP_ARRAY_SIZE(bp_views);
 

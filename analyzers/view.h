@@ -194,6 +194,7 @@ struct bp_err *bp_view_run(const struct bp_view *view, struct bp_analysis *a,
 			   struct bp_report **ret) BP_MUST_CHECK;
 
 extern const struct bp_view bp_view_overview, bp_view_functions, bp_view_tree, bp_view_first_calls,
-    bp_view_syscalls, bp_view_phases, bp_view_modules, bp_view_processes, bp_view_interrupts;
+    bp_view_syscalls, bp_view_phases, bp_view_modules, bp_view_processes, bp_view_interrupts,
+    bp_view_vcpus, bp_view_locks, bp_view_off_cpu, bp_view_wakeups;
 
 #endif

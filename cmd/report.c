@@ -110,6 +110,8 @@ static size_t usual_limit(const struct bp_view *view)
 		return 50;
 	if (view == &bp_view_syscalls || view == &bp_view_modules)
 		return 100;
+	if (view == &bp_view_locks || view == &bp_view_off_cpu || view == &bp_view_wakeups)
+		return 30;
 	return view == &bp_view_interrupts ? 40 : 0;
 }
 

@@ -18,6 +18,7 @@
 #include "collectors/ftrace/text.h"
 #include "core/cleanup.h"
 #include "core/trace.h"
+#include "tests/unit/json.h"
 
 static char tmp_dir[] = "/tmp/bp-test-ftrace-XXXXXX";
 static char tmp_out[64], tmp_old[64], tmp_in[64];
@@ -27,93 +28,6 @@ static void ok(struct bp_err *err)
 	if (err)
 		print_message("unexpected: %s\n", bp_err_text(err));
 	assert_null(err);
-}
-
-/* ---- JSON, as much as the facts need ---- */
-
-struct json {
-	char type; /* '{' '[' '"' '0' or 'x' */
-	char *key, *text;
-	double number;
-	struct json *child, *next;
-};
-
-static void json_free(struct json *j)
-{
-	while (j) {
-		struct json *next = j->next;
-
-		json_free(j->child);
-		free(j->key);
-		free(j->text);
-		free(j);
-		j = next;
-	}
-}
-
-static char *json_string(const char **p)
-{
-	const char *q = ++*p;
-	char *s;
-
-	while (*q != '"')
-		q += *q == '\\' ? 2 : 1;
-	s = strndup(*p, (size_t)(q - *p));
-	*p = q + 1;
-	return s;
-}
-
-static void json_blank(const char **p)
-{
-	*p += strspn(*p, " \t\r\n,:");
-}
-
-static struct json *json_parse(const char **p)
-{
-	struct json *j = calloc(1, sizeof(*j)), **last = &j->child;
-
-	json_blank(p);
-	j->type = **p;
-	if (**p == '"') {
-		j->text = json_string(p);
-	} else if (**p == '{' || **p == '[') {
-		char end = *(*p)++ == '{' ? '}' : ']';
-
-		for (json_blank(p); **p != end; json_blank(p)) {
-			char *key = end == '}' ? json_string(p) : NULL;
-
-			*last = json_parse(p);
-			(*last)->key = key;
-			last = &(*last)->next;
-		}
-		++*p;
-	} else if (strspn(*p, "-0123456789")) {
-		char *end;
-
-		j->type = '0';
-		j->number = strtod(*p, &end);
-		*p = end;
-	} else {
-		j->type = 'x';
-		*p += strcspn(*p, ",}] \n");
-	}
-	return j;
-}
-
-static const struct json *json_get(const struct json *j, const char *key)
-{
-	for (j = j ? j->child : NULL; j; j = j->next) {
-		if (!strcmp(j->key, key))
-			return j;
-	}
-	return NULL;
-}
-
-static double json_number(const struct json *j, const char *key)
-{
-	const struct json *v = json_get(j, key);
-
-	return v ? v->number : 0;
 }
 
 /* ---- running the importer ---- */
@@ -273,10 +187,6 @@ static int setup(void **state)
 {
 	const char *env = getenv("BOOTPROF_CORPUS");
 	char path[512];
-	const char *p;
-	char *text;
-	FILE *f;
-	long n;
 
 	(void)state;
 	if (!mkdtemp(tmp_dir))
@@ -286,19 +196,7 @@ static int setup(void **state)
 	snprintf(tmp_in, sizeof(tmp_in), "%s/in", tmp_dir);
 	corpus = strdup(env && *env ? env : "../shared/corpus");
 	snprintf(path, sizeof(path), "%s/facts.json", corpus);
-	f = fopen(path, "r");
-	if (!f)
-		return 0;
-	fseek(f, 0, SEEK_END);
-	n = ftell(f);
-	rewind(f);
-	text = calloc(1, (size_t)n + 1);
-	if (fread(text, 1, (size_t)n, f) != (size_t)n)
-		return -1;
-	fclose(f);
-	p = text;
-	facts_json = json_parse(&p);
-	free(text);
+	facts_json = json_load(path);
 	return 0;
 }
 

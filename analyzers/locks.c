@@ -1,0 +1,519 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/* Locks of QEMU: who waited for which, for how long, and who held it; condition variables and events beside
+ * them. */
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "analyzers/guest_at.h"
+#include "analyzers/view.h"
+#include "analyzers/waits.h"
+#include "core/cleanup.h"
+
+#define NOT_RECORDED 0 /* address of locks that the trace does not give one for */
+
+struct locks {
+	struct bp_analysis *a;
+	struct bp_waits *w;
+	struct bp_guest_at *guest;
+	struct bp_tally locks;   /* address, type */
+	struct bp_tally waiters; /* address, thread, call site, guest function, its caller */
+	struct bp_tally holders; /* address, thread, how and what it did, site, guest function, its caller;
+				    extra: stack */
+	struct bp_tally others;  /* word, type */
+	struct bp_futex_wait *waits; /* with mutexes; kept until what the guest did is known */
+	size_t n_waits, cap_waits;
+	size_t *asked; /* per wait: questions about the waiter, about the holder; plus 1 */
+	struct bp_strbuf text;
+	bool failed;
+};
+
+/* For each wait two questions: what did the guest on the waiter's vCPU, and on the holder's? */
+static void on_futex(void *ctx, const struct bp_waits *w, const struct bp_futex_wait *f)
+{
+	struct locks *x = ctx;
+
+	if (!bp_waits_listed(x->a->query, w, f->thread))
+		return;
+	if (!bp_waits_is_mutex(f->op)) {
+		bp_tally_add(&x->others, (uint64_t[6]){bp_waits_word(f->addr, f->op), f->op & 0x7f},
+			     f->exit_ns - f->enter_ns);
+		return;
+	}
+	if (x->n_waits == x->cap_waits) {
+		size_t cap = x->cap_waits * 2 + 1024;
+		struct bp_futex_wait *p = realloc(x->waits, cap * sizeof(*p));
+
+		if (!p) {
+			x->failed = true;
+			return;
+		}
+		x->waits = p;
+		x->cap_waits = cap;
+	}
+	x->waits[x->n_waits++] = *f;
+}
+
+/* Where the futex calls themselves were not traced. */
+static void on_off(void *ctx, const struct bp_waits *w, const struct bp_off *off)
+{
+	struct locks *x = ctx;
+	struct bp_futex_wait f = {
+	    .thread = off->thread,
+	    .op = 0x80,
+	    .addr = NOT_RECORDED,
+	    .enter_ns = off->out.time_ns,
+	    .exit_ns = off->in_ns,
+	    .ustack = off->out.ustack,
+	    .waker = off->waker,
+	    .holder = off->waker,
+	    .holder_was = BP_OFF_CLASSES,
+	    .how = off->waker != UINT32_MAX && !off->irq ? BP_HOLDER_WAKER : BP_HOLDER_UNKNOWN,
+	};
+
+	if (off->why.cls == BP_OFF_LOCK && !off->futex)
+		on_futex(ctx, w, &f);
+	(void)x;
+}
+
+static struct bp_err *ask_guest(struct locks *x)
+{
+	struct bp_err *err = bp_guest_at_create(x->a, &x->guest);
+
+	x->asked = calloc(x->n_waits * 2 + 1, sizeof(*x->asked));
+	if (!err && !x->asked)
+		err = bp_err_nomem();
+	for (size_t i = 0; i < x->n_waits && !err; i++) {
+		const struct bp_futex_wait *f = &x->waits[i];
+		uint16_t vcpu = x->w->threads[f->thread].vcpu;
+
+		if (vcpu != UINT16_MAX)
+			err = bp_guest_at_ask(x->guest, vcpu, f->enter_ns, &x->asked[2 * i]);
+		vcpu = f->how != BP_HOLDER_UNKNOWN ? x->w->threads[f->holder].vcpu : UINT16_MAX;
+		if (!err && vcpu != UINT16_MAX)
+			err = bp_guest_at_ask(x->guest, vcpu, f->enter_ns, &x->asked[2 * i + 1]);
+	}
+	return err ? err : bp_guest_at_answer(x->guest);
+}
+
+static void sum(struct locks *x)
+{
+	for (size_t i = 0; i < x->n_waits; i++) {
+		const struct bp_futex_wait *f = &x->waits[i];
+		const uint64_t ns = f->exit_ns - f->enter_ns;
+		uint32_t row, caller;
+		struct bp_tally_row *t;
+
+		/* A wait that does not end is one that did not finish: it has no length. */
+		if (f->open && f->addr != NOT_RECORDED)
+			continue;
+		bp_tally_add(&x->locks, (uint64_t[6]){f->addr, f->op & 0x7f}, ns);
+		bp_guest_at_get(x->guest, x->asked[2 * i], &row, &caller);
+		t = bp_tally_add(&x->waiters,
+				 (uint64_t[6]){f->addr, x->w->threads[f->thread].pool, f->site, row, caller},
+				 ns);
+		if (t && f->ustack)
+			t->extra = f->ustack;
+		bp_guest_at_get(x->guest, x->asked[2 * i + 1], &row, &caller);
+		t = bp_tally_add(
+		    &x->holders,
+		    (uint64_t[6]){f->addr,
+				  f->how == BP_HOLDER_UNKNOWN ? UINT64_MAX : x->w->threads[f->holder].pool,
+				  f->how | (uint64_t)f->holder_was << 8, f->holder_site, row, caller},
+		    ns);
+		if (t && f->holder_stack)
+			t->extra = f->holder_stack;
+	}
+}
+
+static const char *type_name(uint64_t op)
+{
+	switch (op) {
+	case 0:
+		return "mutex";
+	case 9:
+		return "condvar";
+	case 11:
+		return "condvar (PI)";
+	default:
+		return "mutex (PI)";
+	}
+}
+
+enum {
+	L_LOCK,
+	L_ADDRESS,
+	L_TYPE,
+	L_WAITS,
+	L_TOTAL,
+	L_MAX,
+	L_AVG,
+	L_HOLDERS,
+	L_NAMED,
+	L_THREAD,
+	L_ROLE,
+	L_HOW,
+	L_WAS,
+	L_SITE,
+	L_GUEST,
+	L_STACK
+};
+
+#define LOCK                                      \
+	{                                         \
+		"lock", "LOCK", BP_COL_STR, false \
+	}
+#define ADDRESS                                        \
+	{                                              \
+		"address", "OBJECT", BP_COL_HEX, false \
+	}
+#define TYPE                                      \
+	{                                         \
+		"type", "TYPE", BP_COL_STR, false \
+	}
+#define WAITS                                             \
+	{                                                 \
+		"waits", "CONTENDED", BP_COL_COUNT, false \
+	}
+#define TOTAL                                                   \
+	{                                                       \
+		"wait_total_ns", "TOTAL WAIT", BP_COL_NS, false \
+	}
+#define MAX                                                 \
+	{                                                   \
+		"wait_max_ns", "MAX WAIT", BP_COL_NS, false \
+	}
+#define AVG                                                 \
+	{                                                   \
+		"wait_avg_ns", "AVG WAIT", BP_COL_NS, false \
+	}
+#define NAMED                                             \
+	{                                                 \
+		"named_by", "NAMED BY", BP_COL_STR, false \
+	}
+#define THREAD                                        \
+	{                                             \
+		"thread", "THREAD", BP_COL_STR, false \
+	}
+#define ROLE                                      \
+	{                                         \
+		"role", "ROLE", BP_COL_STR, false \
+	}
+#define SITE                                                \
+	{                                                   \
+		"call_site", "CALL SITE", BP_COL_STR, false \
+	}
+#define GUEST                                                         \
+	{                                                             \
+		"guest_function", "GUEST FUNCTION", BP_COL_STR, false \
+	}
+#define STACK                                       \
+	{                                           \
+		"stack", "STACK", BP_COL_STR, false \
+	}
+
+static const struct bp_field lock_fields[] = {
+    LOCK, ADDRESS, TYPE, WAITS, TOTAL, MAX, AVG, {"holders", "HELD BY", BP_COL_STR, false}, NAMED};
+static const uint8_t lock_cols[] = {L_LOCK, L_ADDRESS, L_TYPE,    L_WAITS, L_TOTAL,
+				    L_MAX,  L_AVG,     L_HOLDERS, L_NAMED};
+
+static const struct bp_field holder_fields[] = {LOCK,
+						ADDRESS,
+						THREAD,
+						ROLE,
+						WAITS,
+						TOTAL,
+						MAX,
+						AVG,
+						{"holder_was", "WAS", BP_COL_STR, false},
+						{"known_from", "KNOWN FROM", BP_COL_STR, false},
+						SITE,
+						GUEST,
+						STACK};
+static const uint8_t holder_cols[] = {L_LOCK, L_ADDRESS, L_THREAD, L_ROLE, L_WAITS, L_TOTAL, L_MAX,
+				      L_AVG,  L_WAS,     L_HOW,    L_SITE, L_GUEST, L_STACK};
+
+static const struct bp_field waiter_fields[] = {LOCK, ADDRESS, THREAD, ROLE,  WAITS, TOTAL,
+						MAX,  AVG,     SITE,   GUEST, STACK};
+static const uint8_t waiter_cols[] = {L_LOCK, L_ADDRESS, L_THREAD, L_ROLE,  L_WAITS, L_TOTAL,
+				      L_MAX,  L_AVG,     L_SITE,   L_GUEST, L_STACK};
+
+static const struct bp_field other_fields[] = {
+    {"object", "NAME", BP_COL_STR, false}, ADDRESS, TYPE, WAITS, TOTAL, MAX, AVG, NAMED};
+static const uint8_t other_cols[] = {L_LOCK, L_ADDRESS, L_TYPE, L_WAITS, L_TOTAL, L_MAX, L_AVG, L_NAMED};
+
+enum which { LOCKS, HOLDERS, WAITERS, OTHERS };
+
+struct table {
+	struct locks *x;
+	const struct bp_tally *sums;
+	enum which which;
+	const uint8_t *cols;
+	size_t *index;
+};
+
+/* Those that made others wait longest for a lock: "main loop 196, CPU 3/TCG 90". */
+static void list_holders(struct locks *x, uint64_t addr)
+{
+	enum { MOST = 4 };
+	struct {
+		uint64_t thread, n, ns;
+	} top[64];
+	size_t n = 0, more = 0;
+
+	for (size_t i = 0; i < x->holders.n; i++) {
+		const struct bp_tally_row *row = &x->holders.rows[i];
+		size_t k = 0;
+
+		if (row->key[0] != addr || row->key[1] >= x->w->n_threads)
+			continue;
+		while (k < n && top[k].thread != row->key[1])
+			k++;
+		if (k == BP_ARRAY_SIZE(top)) {
+			more++;
+			continue;
+		}
+		if (k == n) {
+			top[n].thread = row->key[1];
+			top[n].n = top[n].ns = 0;
+			n++;
+		}
+		top[k].n += row->n;
+		top[k].ns += row->ns;
+	}
+	more += n > MOST ? n - MOST : 0;
+	for (size_t i = 0; i < n && i < MOST; i++) {
+		size_t best = i;
+
+		for (size_t k = i + 1; k < n; k++) {
+			if (top[k].ns > top[best].ns)
+				best = k;
+		}
+		if (i)
+			bp_strbuf_adds(&x->text, ", ");
+		bp_waits_thread_name(x->w, (uint32_t)top[best].thread, &x->text);
+		bp_strbuf_addf(&x->text, " %" PRIu64, top[best].n);
+		top[best] = top[i];
+	}
+	if (more)
+		bp_strbuf_addf(&x->text, ", %zu more", more);
+}
+
+static void guest_function(struct locks *x, uint64_t row, uint64_t caller)
+{
+	char buf[64];
+
+	if (row == BP_WALK_NO_FUNC)
+		return;
+	bp_strbuf_adds(&x->text, bp_row_name(&x->a->rows, (uint32_t)row, buf));
+	if (caller != BP_WALK_NO_FUNC) {
+		bp_strbuf_adds(&x->text, " <- ");
+		bp_strbuf_adds(&x->text, bp_row_name(&x->a->rows, (uint32_t)caller, buf));
+	}
+}
+
+static void cell(void *ctx, size_t i, size_t field, struct bp_cell *c)
+{
+	static const char *const from[] = {
+	    [BP_HOLDER_UNKNOWN] = "",
+	    [BP_HOLDER_EVENTS] = "lock events",
+	    [BP_HOLDER_WAKER] = "last waker",
+	};
+	const struct table *t = ctx;
+	struct locks *x = t->x;
+	const struct bp_tally_row *row = &t->sums->rows[t->index[i]];
+	const uint64_t *key = row->key;
+	const char *how;
+
+	bp_strbuf_clear(&x->text);
+	switch (t->cols[field]) {
+	case L_LOCK:
+		if (key[0] == NOT_RECORDED)
+			bp_cell_str(c, "(address not recorded)");
+		else
+			bp_waits_lock_name(x->w, key[0], &x->text, &how);
+		break;
+	case L_ADDRESS:
+		if (key[0] != NOT_RECORDED)
+			bp_cell_int(c, key[0]);
+		break;
+	case L_TYPE:
+		if (t->which == OTHERS)
+			bp_cell_str(c, key[1] ? type_name(key[1]) : "event");
+		else
+			bp_cell_str(c, type_name(key[1]));
+		break;
+	case L_WAITS:
+		bp_cell_int(c, row->n);
+		break;
+	case L_TOTAL:
+		bp_cell_int(c, row->ns);
+		break;
+	case L_MAX:
+		bp_cell_int(c, row->max_ns);
+		break;
+	case L_AVG:
+		bp_cell_int(c, row->ns / row->n);
+		break;
+	case L_HOLDERS:
+		list_holders(x, key[0]);
+		break;
+	case L_NAMED:
+		bp_waits_lock_name(x->w, key[0], &x->text, &how);
+		bp_strbuf_clear(&x->text);
+		if (*how)
+			bp_cell_str(c, how);
+		break;
+	case L_THREAD:
+		if (key[1] < x->w->n_threads)
+			bp_waits_thread_name(x->w, (uint32_t)key[1], &x->text);
+		break;
+	case L_ROLE:
+		if (key[1] < x->w->n_threads)
+			bp_cell_str(c, x->w->threads[key[1]].role);
+		break;
+	case L_HOW:
+		bp_cell_str(c, from[key[2] & 0xff]);
+		break;
+	case L_WAS:
+		if (key[2] & 0xff)
+			bp_cell_str(c, key[2] >> 8 == BP_OFF_CLASSES
+					   ? "running"
+					   : bp_off_class_name((enum bp_off_class)(key[2] >> 8)));
+		break;
+	case L_SITE:
+		if (t->which == HOLDERS && key[3])
+			bp_waits_frame_name(x->a->trace, (uint32_t)key[3], &x->text);
+		else if (t->which == WAITERS && key[2])
+			bp_waits_frame_name(x->a->trace, (uint32_t)key[2], &x->text);
+		break;
+	case L_GUEST:
+		if (t->which == HOLDERS)
+			guest_function(x, key[4], key[5]);
+		else if (t->which == WAITERS)
+			guest_function(x, key[3], key[4]);
+		break;
+	case L_STACK:
+		bp_waits_stack_text(x->a->trace, (uint32_t)row->extra, 8, &x->text);
+		break;
+	default:
+		break;
+	}
+	if (x->text.len)
+		bp_cell_str(c, bp_strbuf_str(&x->text));
+}
+
+static struct bp_err *table(struct locks *x, struct bp_report *r, enum which which)
+{
+	static const struct {
+		const char *id, *title, *text;
+		const struct bp_field *fields;
+		const uint8_t *cols;
+		size_t n;
+	} of[] = {
+	    [LOCKS] = {"locks", "Contended locks",
+		       "waits,wait_total_ns,wait_max_ns,wait_avg_ns,type,address,lock,holders", lock_fields,
+		       lock_cols, BP_ARRAY_SIZE(lock_cols)},
+	    [HOLDERS] = {"holders", "Holders: who made others wait",
+			 "waits,wait_total_ns,wait_max_ns,lock,thread,holder_was,known_from,call_site,guest_"
+			 "function,stack",
+			 holder_fields, holder_cols, BP_ARRAY_SIZE(holder_cols)},
+	    [WAITERS] =
+		{"waiters", "Waiters",
+		 "waits,wait_total_ns,wait_max_ns,wait_avg_ns,lock,thread,call_site,guest_function,stack",
+		 waiter_fields, waiter_cols, BP_ARRAY_SIZE(waiter_cols)},
+	    [OTHERS] = {"conditions", "Condition variables and events, which are no locks",
+			"waits,wait_total_ns,wait_max_ns,wait_avg_ns,type,address,object", other_fields,
+			other_cols, BP_ARRAY_SIZE(other_cols)},
+	};
+	struct table t = {
+	    .x = x,
+	    .sums = which == LOCKS     ? &x->locks
+		    : which == HOLDERS ? &x->holders
+		    : which == WAITERS ? &x->waiters
+				       : &x->others,
+	    .which = which,
+	    .cols = of[which].cols,
+	};
+	struct bp_view_table v = {
+	    .id = of[which].id,
+	    .title = of[which].title,
+	    .fields = of[which].fields,
+	    .n_fields = of[which].n,
+	    .text_time = of[which].text,
+	    .sort_time = "wait_total_ns",
+	    .cell = cell,
+	    .ctx = &t,
+	    .main = which == LOCKS,
+	};
+	bp_autofree size_t *index = malloc((t.sums->n + 1) * sizeof(*index));
+
+	if (!index)
+		return bp_err_nomem();
+	t.index = index;
+	for (size_t i = 0; i < t.sums->n; i++) {
+		if (t.sums->rows[i].ns >= x->a->query->min_ns && i < BP_TALLY_MAX)
+			index[v.n_rows++] = i;
+	}
+	if (!v.n_rows && which != LOCKS)
+		return NULL;
+	return bp_view_add(x->a, r, &v);
+}
+
+static void deinit(struct locks *x)
+{
+	bp_waits_destroy(x->w);
+	bp_guest_at_destroy(x->guest);
+	bp_tally_deinit(&x->locks);
+	bp_tally_deinit(&x->waiters);
+	bp_tally_deinit(&x->holders);
+	bp_tally_deinit(&x->others);
+	bp_strbuf_deinit(&x->text);
+	free(x->waits);
+	free(x->asked);
+}
+
+static struct bp_err *locks_run(struct bp_analysis *a, struct bp_report *r)
+{
+	static const struct bp_waits_ops ops = {.on_futex = on_futex, .on_off = on_off};
+	bp_cleanup(deinit) struct locks x = {.a = a};
+	struct bp_err *err = bp_waits_run(a->trace, a->walk.from_ns, a->walk.to_ns, &ops, &x, &x.w);
+
+	if (!err)
+		err = ask_guest(&x);
+	if (err)
+		return err;
+	sum(&x);
+	if (x.failed || x.locks.failed || x.waiters.failed || x.holders.failed || x.others.failed)
+		return bp_err_nomem();
+	bp_waits_title(a, x.w, r, "Locks");
+	err = table(&x, r, LOCKS);
+	if (!err)
+		err = table(&x, r, HOLDERS);
+	if (!err)
+		err = table(&x, r, WAITERS);
+	if (!err)
+		err = table(&x, r, OTHERS);
+	if (err)
+		return err;
+	bp_waits_notes(x.w, r);
+	if (x.locks.n && x.w->lock_events)
+		bp_report_note(r,
+			       "held by: who had the lock when the wait began or let go of it to end the "
+			       "wait, by the probes "
+			       "on the lock functions (lock events); else who ended the wait (last waker)");
+	else if (x.locks.n)
+		bp_report_note(r, "held by: who ended the wait (last waker); taking a free lock never enters "
+				  "the kernel, so that "
+				  "only probes on the lock functions could tell who had it all the time");
+	if (x.locks.n)
+		bp_report_note(
+		    r, "WAS: running all through the wait, or why the holder was off the CPU last within it");
+	return NULL;
+}
+
+const struct bp_view bp_view_locks = {
+    .name = "locks",
+    .summary = "contended locks of QEMU: waits, who waited, who held them",
+    .run = locks_run,
+};

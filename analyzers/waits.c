@@ -1,0 +1,1058 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+#include "analyzers/waits.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "analyzers/query.h"
+#include "analyzers/view.h"
+#include "core/cleanup.h"
+#include "core/report.h"
+#include "core/units.h"
+
+#define NO_THREAD UINT32_MAX
+#define IDLE 0x80000000u /* key of a CPU's idle thread, with the CPU */
+
+enum run_state { UNKNOWN, RUNNING, OFF };
+
+/* What is going on with a thread, by its number; its name may change. */
+struct live {
+	uint32_t key;
+	uint32_t thread; /* index of what it is called now */
+	uint32_t fact;   /* next of its names, in priv->names; NO_THREAD: none */
+	enum run_state state;
+	uint64_t since;
+	struct bp_off off; /* while OFF */
+	uint32_t woken_by; /* key index of the last waker since it last left the CPU; NO_THREAD: none */
+	bool woken_irq;
+	bool in_futex;
+	struct bp_futex_wait call;
+	uint32_t site; /* of the lock function that it is in */
+	uint64_t want; /* lock of that function */
+	bool wants;
+	bool let_go; /* waits on a condition variable, so has released a lock: */
+	uint64_t let_go_of;
+	uint32_t held_site;
+	uint64_t
+	    freed; /* lock that it is letting go of, or let go of last; 0: it has taken another one since */
+	uint64_t back_ns;            /* when it last got a CPU again, */
+	enum bp_off_class back_from; /* and why it had left it */
+	uint32_t ustack;             /* of its last futex call */
+};
+
+/* A name of a thread, from a time on. */
+struct name {
+	const struct bp_fact *fact;
+	uint32_t next; /* later name of the same thread */
+};
+
+struct lock {
+	uint64_t addr;
+	uint32_t holder; /* index into live, NO_THREAD: free or not known */
+	uint32_t site;
+};
+
+/* Of the first pass. */
+struct word {
+	uint64_t addr;     /* 0 free */
+	uint32_t vcpu_key; /* a vCPU's thread that waits on it */
+	bool shared;       /* more than one does */
+	uint64_t big;      /* waits inside of the big lock's function */
+};
+
+struct bp_waits_private {
+	const struct bp_waits_ops *ops;
+	void *ctx;
+	struct live *live;
+	size_t n_live, cap_live;
+	uint32_t *slots; /* open hash: key to index + 1 */
+	size_t n_slots;
+	struct name *names;
+	size_t n_names;
+	uint32_t *first_name; /* open hash by thread id: index + 1; as many slots as name_slots */
+	size_t name_slots;
+	struct word *words; /* open hash */
+	size_t n_words, word_slots;
+	struct lock *locks;
+	size_t n_locks, cap_locks;
+	bool failed;
+};
+
+static size_t hash(uint64_t v)
+{
+	v *= 0x9e3779b97f4a7c15ull;
+	return (size_t)(v ^ v >> 31);
+}
+
+void bp_waits_destroy(struct bp_waits *w)
+{
+	if (!w)
+		return;
+	for (size_t i = 0; i < w->n_threads; i++)
+		free(w->threads[i].slices);
+	free(w->threads);
+	if (w->priv) {
+		free(w->priv->live);
+		free(w->priv->slots);
+		free(w->priv->names);
+		free(w->priv->first_name);
+		free(w->priv->words);
+		free(w->priv->locks);
+	}
+	free(w->priv);
+	free(w);
+}
+
+static bool grow(struct bp_waits *w, void *array, size_t *cap, size_t count, size_t item_bytes)
+{
+	size_t want = *cap * 2 + 16;
+	void *p;
+
+	if (count < *cap)
+		return true;
+	p = realloc(*(void **)array, want * item_bytes);
+	if (!p) {
+		w->priv->failed = true;
+		return false;
+	}
+	*(void **)array = p;
+	*cap = want;
+	return true;
+}
+
+/* ---- names ---- */
+
+static struct bp_err *load_names(struct bp_waits *w)
+{
+	struct bp_waits_private *p = w->priv;
+	size_t n, at = 0;
+	const struct bp_fact *facts = bp_trace_facts(w->trace, &n);
+
+	for (size_t i = 0; i < n; i++)
+		p->n_names += facts[i].kind == BP_FACT_THREAD;
+	for (p->name_slots = 64; p->name_slots < p->n_names * 2; p->name_slots *= 2)
+		;
+	p->names = calloc(p->n_names + 1, sizeof(*p->names));
+	p->first_name = calloc(p->name_slots, sizeof(*p->first_name));
+	if (!p->names || !p->first_name)
+		return bp_err_nomem();
+	for (size_t i = 0; i < n; i++) {
+		uint32_t *slot;
+		size_t h;
+
+		if (facts[i].kind != BP_FACT_THREAD)
+			continue;
+		p->names[at] = (struct name){&facts[i], NO_THREAD};
+		h = hash(facts[i].v[0]) & (p->name_slots - 1);
+		while (p->first_name[h] && p->names[p->first_name[h] - 1].fact->v[0] != facts[i].v[0])
+			h = (h + 1) & (p->name_slots - 1);
+		slot = &p->first_name[h];
+		if (!*slot) {
+			*slot = (uint32_t)at + 1;
+		} else {
+			uint32_t last = *slot - 1;
+
+			/* The list is walked once for each name; threads have few. */
+			for (unsigned k = 0; p->names[last].next != NO_THREAD && k < 1000; k++)
+				last = p->names[last].next;
+			if (p->names[last].next == NO_THREAD)
+				p->names[last].next = (uint32_t)at;
+		}
+		at++;
+	}
+	return NULL;
+}
+
+static uint32_t first_name(const struct bp_waits_private *p, uint32_t tid)
+{
+	size_t h = hash(tid) & (p->name_slots - 1);
+
+	for (; p->first_name[h]; h = (h + 1) & (p->name_slots - 1)) {
+		if (p->names[p->first_name[h] - 1].fact->v[0] == tid)
+			return p->first_name[h] - 1;
+	}
+	return NO_THREAD;
+}
+
+static uint32_t add_thread(struct bp_waits *w, uint32_t tid, const struct bp_fact *fact)
+{
+	struct bp_wait_thread *t;
+
+	if (!grow(w, &w->threads, &w->cap_threads, w->n_threads, sizeof(*w->threads)))
+		return NO_THREAD;
+	t = &w->threads[w->n_threads];
+	*t = (struct bp_wait_thread){.tid = tid, .comm = "", .role = "", .vcpu = UINT16_MAX};
+	if (fact) {
+		t->tgid = (uint32_t)fact->v[1];
+		t->comm = fact->s1;
+		t->role = *fact->s2 ? fact->s2 : bp_thread_role(fact->s1, &t->vcpu);
+		if (!strcmp(t->role, "vCPU") && fact->vcpu != UINT16_MAX)
+			t->vcpu = fact->vcpu;
+		t->qemu = fact->v[2] || *t->role;
+		w->any_qemu |= t->qemu;
+	}
+	t->pool = (uint32_t)w->n_threads;
+	for (uint32_t i = 0; !strcmp(t->role, "worker") && i < w->n_threads; i++) {
+		if (!strcmp(w->threads[i].role, "worker")) {
+			t->pool = i;
+			break;
+		}
+	}
+	return (uint32_t)w->n_threads++;
+}
+
+/* Takes the name that the thread has by now. */
+static void rename_live(struct bp_waits *w, struct live *l, uint64_t time_ns)
+{
+	struct bp_waits_private *p = w->priv;
+
+	while (l->fact != NO_THREAD && p->names[l->fact].fact->time_ns <= time_ns) {
+		const struct bp_fact *fact = p->names[l->fact].fact;
+		struct bp_wait_thread *t = &w->threads[l->thread];
+
+		l->fact = p->names[l->fact].next;
+		if (!strcmp(t->comm, fact->s1)) {
+			if (fact->v[1])
+				t->tgid = (uint32_t)fact->v[1];
+			if (fact->vcpu != UINT16_MAX)
+				t->vcpu = fact->vcpu;
+			if (*fact->s2)
+				t->role = fact->s2;
+			t->qemu |= fact->v[2] != 0;
+			w->any_qemu |= t->qemu;
+			continue;
+		}
+		l->thread = add_thread(w, t->tid, fact);
+		if (p->failed) {
+			l->thread = 0;
+			return;
+		}
+	}
+}
+
+/* NULL only when memory is short. */
+static struct live *live_of(struct bp_waits *w, uint32_t tid, uint16_t cpu, uint64_t time_ns)
+{
+	struct bp_waits_private *p = w->priv;
+	uint32_t key = tid ? tid : IDLE | cpu, name;
+	struct live *l;
+	size_t h;
+
+	if (p->n_live * 2 >= p->n_slots) {
+		size_t n = p->n_slots ? p->n_slots * 2 : 256;
+		uint32_t *slots = calloc(n, sizeof(*slots));
+
+		if (!slots) {
+			p->failed = true;
+			return NULL;
+		}
+		for (size_t i = 0; i < p->n_live; i++) {
+			h = hash(p->live[i].key) & (n - 1);
+			while (slots[h])
+				h = (h + 1) & (n - 1);
+			slots[h] = (uint32_t)i + 1;
+		}
+		free(p->slots);
+		p->slots = slots;
+		p->n_slots = n;
+	}
+	for (h = hash(key) & (p->n_slots - 1); p->slots[h]; h = (h + 1) & (p->n_slots - 1)) {
+		l = &p->live[p->slots[h] - 1];
+		if (l->key == key) {
+			rename_live(w, l, time_ns);
+			return p->failed ? NULL : l;
+		}
+	}
+	if (!grow(w, &p->live, &p->cap_live, p->n_live, sizeof(*p->live)))
+		return NULL;
+	l = &p->live[p->n_live];
+	*l = (struct live){.key = key, .fact = NO_THREAD, .since = time_ns, .woken_by = NO_THREAD};
+	name = tid ? first_name(p, tid) : NO_THREAD;
+	/* What it is called first also holds before the moment that it was heard of. */
+	l->thread = add_thread(w, tid, name == NO_THREAD ? NULL : p->names[name].fact);
+	if (p->failed)
+		return NULL;
+	if (name != NO_THREAD)
+		l->fact = p->names[name].next;
+	p->slots[h] = (uint32_t)++p->n_live;
+	rename_live(w, l, time_ns);
+	return p->failed ? NULL : l;
+}
+
+/* ---- first pass: which words are waited on by several vCPUs, and which is the big lock's ---- */
+
+static struct word *word_of(struct bp_waits *w, uint64_t addr, bool add)
+{
+	struct bp_waits_private *p = w->priv;
+	size_t h;
+
+	if (add && p->n_words * 2 >= p->word_slots) {
+		size_t n = p->word_slots ? p->word_slots * 2 : 256;
+		struct word *words = calloc(n, sizeof(*words));
+
+		if (!words) {
+			p->failed = true;
+			return NULL;
+		}
+		for (size_t i = 0; i < p->word_slots; i++) {
+			if (!p->words[i].addr)
+				continue;
+			h = hash(p->words[i].addr) & (n - 1);
+			while (words[h].addr)
+				h = (h + 1) & (n - 1);
+			words[h] = p->words[i];
+		}
+		free(p->words);
+		p->words = words;
+		p->word_slots = n;
+	}
+	if (!p->word_slots || !addr)
+		return NULL;
+	for (h = hash(addr) & (p->word_slots - 1); p->words[h].addr; h = (h + 1) & (p->word_slots - 1)) {
+		if (p->words[h].addr == addr)
+			return &p->words[h];
+	}
+	if (!add)
+		return NULL;
+	p->n_words++;
+	p->words[h] = (struct word){.addr = addr, .vcpu_key = NO_THREAD};
+	return &p->words[h];
+}
+
+static void look(struct bp_waits *w, const struct bp_wait *r)
+{
+	struct live *l;
+	struct word *word;
+
+	switch (r->kind) {
+	case BP_WAIT_LOCK_WANT:
+		w->lock_events = true;
+		l = live_of(w, r->thread, r->cpu, r->time_ns);
+		if (l) {
+			l->wants = true;
+			l->want = r->addr;
+		}
+		break;
+	case BP_WAIT_LOCK_HELD:
+		w->lock_events = true;
+		l = live_of(w, r->thread, r->cpu, r->time_ns);
+		if (l)
+			l->wants = false;
+		break;
+	case BP_WAIT_FUTEX:
+		if (!bp_waits_is_wait(r->other))
+			break;
+		l = live_of(w, r->thread, r->cpu, r->time_ns);
+		word = l ? word_of(w, bp_waits_word(r->addr, r->other), true) : NULL;
+		if (!word)
+			break;
+		if (l->wants && !l->want && bp_waits_is_mutex(r->other))
+			word->big++;
+		if (w->threads[l->thread].vcpu != UINT16_MAX) {
+			word->shared |= word->vcpu_key != NO_THREAD && word->vcpu_key != l->key;
+			word->vcpu_key = l->key;
+		}
+		break;
+	default:
+		break;
+	}
+}
+
+static void looked(struct bp_waits *w)
+{
+	struct bp_waits_private *p = w->priv;
+	uint64_t best = 0;
+
+	for (size_t i = 0; i < p->word_slots; i++) {
+		if (p->words[i].big > best) {
+			best = p->words[i].big;
+			w->big_lock = p->words[i].addr;
+		}
+	}
+	for (size_t i = 0; i < w->n_threads; i++)
+		free(w->threads[i].slices);
+	p->n_live = w->n_threads = 0;
+	if (p->n_slots)
+		memset(p->slots, 0, p->n_slots * sizeof(*p->slots));
+}
+
+/* ---- second pass ---- */
+
+static struct lock *lock_of(struct bp_waits *w, uint64_t addr)
+{
+	struct bp_waits_private *p = w->priv;
+
+	if (!addr)
+		addr = w->big_lock;
+	for (size_t i = 0; i < p->n_locks; i++) {
+		if (p->locks[i].addr == addr)
+			return &p->locks[i];
+	}
+	/* Few locks have probes; more than these are not followed. */
+	if (p->n_locks == 256 || !grow(w, &p->locks, &p->cap_locks, p->n_locks, sizeof(*p->locks)))
+		return NULL;
+	p->locks[p->n_locks] = (struct lock){.addr = addr, .holder = NO_THREAD};
+	return &p->locks[p->n_locks++];
+}
+
+static void add_slice(struct bp_waits *w, struct bp_wait_thread *t, uint64_t ns)
+{
+	if (grow(w, &t->slices, &t->cap_slices, t->n_slices, sizeof(*t->slices)))
+		t->slices[t->n_slices++] = ns;
+}
+
+static struct bp_off_verdict why(struct bp_waits *w, const struct live *l, const struct bp_wait *r)
+{
+	const struct bp_wait_thread *t = &w->threads[l->thread];
+	const struct word *word =
+	    l->in_futex ? word_of(w, bp_waits_word(l->call.addr, l->call.op), false) : NULL;
+	struct bp_off_facts f = {
+	    .state = r->state,
+	    .preempted = r->flags & BP_WAIT_PREEMPTED,
+	    .kstack = r->kstack,
+	    .ustack = r->ustack     ? r->ustack
+		      : l->in_futex ? l->call.ustack
+				    : 0,
+	    .named = *t->comm,
+	    .vcpu = t->vcpu != UINT16_MAX || !strcmp(t->role, "vCPU"),
+	    .futex = l->in_futex,
+	    .op = l->call.op,
+	    .shared = word && word->shared,
+	};
+
+	return bp_off_classify(w->trace, &f);
+}
+
+static void take_out(struct bp_waits *w, const struct bp_wait *r)
+{
+	struct live *l = live_of(w, r->thread, r->cpu, r->time_ns);
+	struct bp_wait_thread *t;
+
+	if (!l)
+		return;
+	t = &w->threads[l->thread];
+	t->switches++;
+	t->stacks[bp_stack_kind(w->trace, r->kstack)]++;
+	if (l->state == RUNNING && r->time_ns >= l->since) {
+		t->running_ns += r->time_ns - l->since;
+		add_slice(w, t, r->time_ns - l->since);
+	} else if (l->state == UNKNOWN && r->time_ns >= l->since) {
+		/* It was running since it was first heard of, but for how long before that is not known. */
+		t->running_ns += r->time_ns - l->since;
+	}
+	l->state = OFF;
+	l->since = r->time_ns;
+	l->woken_by = NO_THREAD;
+	l->off = (struct bp_off){
+	    .thread = l->thread,
+	    .out = *r,
+	    .waker = NO_THREAD,
+	    .why = why(w, l, r),
+	    .futex = l->in_futex,
+	    .addr = l->in_futex ? l->call.addr : 0,
+	};
+	t->n[l->off.why.cls]++;
+	if (l->in_futex && r->kstack)
+		l->call.kstack = r->kstack;
+}
+
+static void end_off(struct bp_waits *w, struct live *l, uint64_t time_ns, bool open)
+{
+	struct bp_waits_private *p = w->priv;
+	struct bp_wait_thread *t = &w->threads[l->off.thread];
+	uint64_t ns = time_ns > l->off.out.time_ns ? time_ns - l->off.out.time_ns : 0;
+
+	l->off.in_ns = time_ns > l->off.out.time_ns ? time_ns : l->off.out.time_ns;
+	l->off.open = open;
+	t->ns[l->off.why.cls] += ns;
+	if (l->off.woken_ns && l->off.woken_ns <= l->off.in_ns)
+		t->delay_ns += l->off.in_ns - l->off.woken_ns;
+	if (p->ops && p->ops->on_off)
+		p->ops->on_off(p->ctx, w, &l->off);
+}
+
+static void take_in(struct bp_waits *w, const struct bp_wait *r)
+{
+	struct live *l = live_of(w, r->thread, r->cpu, r->time_ns);
+
+	if (!l)
+		return;
+	if (l->state == OFF) {
+		end_off(w, l, r->time_ns, false);
+		l->back_ns = r->time_ns;
+		l->back_from = l->off.why.cls;
+	}
+	l->state = RUNNING;
+	l->since = r->time_ns;
+}
+
+static void take_wake(struct bp_waits *w, const struct bp_wait *r)
+{
+	struct bp_waits_private *p = w->priv;
+	struct live *target = live_of(w, r->other, r->cpu, r->time_ns), *waker;
+	uint32_t chain[BP_WAKE_CHAIN], at;
+	size_t n = 0, target_index;
+	bool irq = r->flags & BP_WAIT_IRQ;
+	uint64_t slept_ns = 0;
+
+	if (!target)
+		return;
+	target_index = (size_t)(target - p->live);
+	waker = live_of(w, r->thread, r->cpu, r->time_ns);
+	if (!waker)
+		return;
+	target = &p->live[target_index];
+	at = (uint32_t)(waker - p->live);
+	if (target->state == OFF && !target->off.woken_ns) {
+		target->off.woken_ns = r->time_ns;
+		if (r->time_ns > target->off.out.time_ns)
+			slept_ns = r->time_ns - target->off.out.time_ns;
+		target->off.waker = waker->thread;
+		target->off.irq = irq;
+	}
+	if (target->in_futex && !irq && target->call.waker == NO_THREAD) {
+		target->call.waker = waker->thread;
+		if (target->call.how == BP_HOLDER_UNKNOWN) {
+			bool lets_go = waker->freed && waker->freed == target->call.addr;
+
+			target->call.how = lets_go ? BP_HOLDER_EVENTS : BP_HOLDER_WAKER;
+			target->call.holder = waker->thread;
+			if (waker->back_ns > target->call.enter_ns)
+				target->call.holder_was = waker->back_from;
+			target->call.holder_stack = r->ustack ? r->ustack : waker->ustack;
+			target->call.holder_site = waker->held_site;
+		}
+	}
+	target->woken_by = at;
+	target->woken_irq = irq;
+	if (!p->ops || !p->ops->on_wake)
+		return;
+	/* Outermost first: who woke the waker, and so on. */
+	chain[n++] = target->thread;
+	for (; n < BP_WAKE_CHAIN && at != NO_THREAD && at != target_index; at = p->live[at].woken_by) {
+		bool seen = false;
+
+		for (size_t i = 0; i < n; i++)
+			seen |= chain[i] == p->live[at].thread;
+		if (seen)
+			break;
+		chain[n++] = p->live[at].thread;
+		if (n == 2 && irq)
+			break;
+		if (p->live[at].woken_irq)
+			break;
+	}
+	for (size_t i = 0; i < n / 2; i++) {
+		uint32_t x = chain[i];
+
+		chain[i] = chain[n - 1 - i];
+		chain[n - 1 - i] = x;
+	}
+	p->ops->on_wake(p->ctx, w, chain, n, irq, slept_ns);
+}
+
+static void end_call(struct bp_waits *w, struct live *l, uint64_t time_ns, bool open)
+{
+	struct bp_waits_private *p = w->priv;
+
+	l->in_futex = false;
+	if (!bp_waits_is_wait(l->call.op))
+		return;
+	l->call.exit_ns = time_ns > l->call.enter_ns ? time_ns : l->call.enter_ns;
+	l->call.open = open;
+	if (p->ops && p->ops->on_futex)
+		p->ops->on_futex(p->ctx, w, &l->call);
+}
+
+static void take_futex(struct bp_waits *w, const struct bp_wait *r)
+{
+	struct bp_waits_private *p = w->priv;
+	struct live *l = live_of(w, r->thread, r->cpu, r->time_ns);
+
+	if (!l)
+		return;
+	if (r->ustack)
+		l->ustack = r->ustack;
+	l->in_futex = true;
+	l->call = (struct bp_futex_wait){
+	    .thread = l->thread,
+	    .addr = r->addr,
+	    .op = r->other,
+	    .enter_ns = r->time_ns,
+	    .ustack = r->ustack,
+	    .site = l->wants ? l->site : 0,
+	    .waker = NO_THREAD,
+	    .holder = NO_THREAD,
+	    .holder_was = BP_OFF_CLASSES,
+	};
+	if (!w->lock_events || !bp_waits_is_wait(r->other))
+		return;
+	if (bp_waits_is_mutex(r->other)) {
+		for (size_t i = 0; i < p->n_locks; i++) {
+			const struct lock *k = &p->locks[i];
+
+			if (k->addr != r->addr || k->holder == NO_THREAD)
+				continue;
+			if (&p->live[k->holder] == l)
+				break;
+			l->call.how = BP_HOLDER_EVENTS;
+			l->call.holder = p->live[k->holder].thread;
+			l->call.holder_site = k->site;
+			if (p->live[k->holder].state == OFF)
+				l->call.holder_was = p->live[k->holder].off.why.cls;
+		}
+	} else {
+		/* A condition variable: its mutex is free meanwhile. */
+		for (size_t i = 0; i < p->n_locks; i++) {
+			if (p->locks[i].holder != NO_THREAD && &p->live[p->locks[i].holder] == l) {
+				p->locks[i].holder = NO_THREAD;
+				l->let_go = true;
+				l->let_go_of = p->locks[i].addr;
+			}
+		}
+	}
+}
+
+static void take_futex_ret(struct bp_waits *w, const struct bp_wait *r)
+{
+	struct live *l = live_of(w, r->thread, r->cpu, r->time_ns);
+	struct lock *k;
+
+	if (!l || !l->in_futex)
+		return;
+	if (l->let_go && !bp_waits_is_mutex(l->call.op)) {
+		l->let_go = false;
+		k = lock_of(w, l->let_go_of);
+		if (k && k->holder == NO_THREAD) {
+			k->holder = (uint32_t)(l - w->priv->live);
+			k->site = 0;
+		}
+	}
+	end_call(w, l, r->time_ns, false);
+}
+
+static void take_lock(struct bp_waits *w, const struct bp_wait *r)
+{
+	struct live *l = live_of(w, r->thread, r->cpu, r->time_ns);
+	struct lock *k;
+
+	if (!l)
+		return;
+	if (r->kind == BP_WAIT_LOCK_WANT) {
+		l->wants = true;
+		l->want = r->addr;
+		l->site = r->other;
+		return;
+	}
+	k = lock_of(w, r->addr);
+	if (!k)
+		return;
+	if (r->kind == BP_WAIT_LOCK_HELD) {
+		k->holder = (uint32_t)(l - w->priv->live);
+		k->site = l->wants ? l->site : 0;
+		l->held_site = k->site;
+		l->freed = 0;
+		l->wants = false;
+	} else {
+		l->freed = k->addr;
+		if (k->holder != NO_THREAD && &w->priv->live[k->holder] == l)
+			k->holder = NO_THREAD;
+	}
+}
+
+static void take_sample(struct bp_waits *w, const struct bp_wait *r)
+{
+	struct live *l = live_of(w, r->thread, r->cpu, r->time_ns);
+	struct bp_waits_private *p = w->priv;
+	struct bp_wait_thread *t;
+	struct bp_off off = {.out = *r, .in_ns = r->time_ns, .waker = NO_THREAD, .open = true};
+
+	if (!l)
+		return;
+	t = &w->threads[l->thread];
+	off.thread = l->thread;
+	off.why = why(w, l, r);
+	t->n[off.why.cls]++;
+	t->stacks[bp_stack_kind(w->trace, r->kstack)]++;
+	if (p->ops && p->ops->on_off)
+		p->ops->on_off(p->ctx, w, &off);
+}
+
+/* What was going on on a CPU, or in a thread, is not known any more. */
+static void forget(struct bp_waits *w)
+{
+	for (size_t i = 0; i < w->priv->n_live; i++) {
+		struct live *l = &w->priv->live[i];
+
+		l->in_futex = l->wants = l->let_go = false;
+		l->state = UNKNOWN;
+	}
+	for (size_t i = 0; i < w->priv->n_locks; i++)
+		w->priv->locks[i].holder = NO_THREAD;
+}
+
+static void take(struct bp_waits *w, const struct bp_wait *r)
+{
+	if (!w->records++)
+		w->first_ns = r->time_ns;
+	if (r->time_ns > w->last_ns)
+		w->last_ns = r->time_ns;
+	switch (r->kind) {
+	case BP_WAIT_OUT:
+		take_out(w, r);
+		break;
+	case BP_WAIT_IN:
+		take_in(w, r);
+		break;
+	case BP_WAIT_WAKE:
+		take_wake(w, r);
+		break;
+	case BP_WAIT_FUTEX:
+		take_futex(w, r);
+		break;
+	case BP_WAIT_FUTEX_RET:
+		take_futex_ret(w, r);
+		break;
+	case BP_WAIT_LOCK_WANT:
+	case BP_WAIT_LOCK_HELD:
+	case BP_WAIT_LOCK_FREE:
+		take_lock(w, r);
+		break;
+	case BP_WAIT_SAMPLE:
+		take_sample(w, r);
+		break;
+	case BP_WAIT_LOST:
+		w->lost += (uint64_t)r->value;
+		forget(w);
+		break;
+	default:
+		live_of(w, r->thread, r->cpu, r->time_ns);
+		break;
+	}
+}
+
+static void decoder_destroyp(struct bp_wait_decoder **d)
+{
+	bp_wait_decoder_destroy(*d);
+}
+
+static struct bp_err *pass(struct bp_waits *w, struct bp_wait_decoder *d, uint64_t from_ns, uint64_t to_ns,
+			   bool second)
+{
+	uint64_t first, last;
+
+	for (size_t i = 0; i < bp_trace_n_waits(w->trace) && !w->priv->failed; i++) {
+		const struct bp_wait *recs;
+		struct bp_err *err;
+		size_t n;
+
+		bp_trace_waits_range(w->trace, i, &first, &last);
+		if (last < from_ns || (to_ns && first > to_ns))
+			continue;
+		err = bp_wait_decoder_read(d, w->trace, i, &recs, &n);
+		if (err && bp_err_code(err) == BP_EDATA) {
+			bp_err_ignore(err);
+			w->damaged += second;
+			if (second)
+				forget(w);
+			continue;
+		}
+		if (err)
+			return err;
+		if (second && bp_trace_waits_gap(w->trace, i))
+			forget(w);
+		for (size_t k = 0; k < n && !w->priv->failed; k++) {
+			if (recs[k].time_ns < from_ns || (to_ns && recs[k].time_ns > to_ns))
+				continue;
+			if (second)
+				take(w, &recs[k]);
+			else
+				look(w, &recs[k]);
+		}
+	}
+	return w->priv->failed ? bp_err_nomem() : NULL;
+}
+
+struct bp_err *bp_waits_run(const struct bp_trace *t, uint64_t from_ns, uint64_t to_ns,
+			    const struct bp_waits_ops *ops, void *ctx, struct bp_waits **ret)
+{
+	bp_cleanup(bp_waits_destroyp) struct bp_waits *w = calloc(1, sizeof(*w));
+	bp_cleanup(decoder_destroyp) struct bp_wait_decoder *d = NULL;
+	struct bp_err *err;
+
+	if (!w)
+		return bp_err_nomem();
+	w->trace = t;
+	w->priv = calloc(1, sizeof(*w->priv));
+	if (!w->priv)
+		return bp_err_nomem();
+	w->priv->ops = ops;
+	w->priv->ctx = ctx;
+	err = load_names(w);
+	if (!err)
+		err = bp_wait_decoder_create(&d);
+	if (!err)
+		err = pass(w, d, from_ns, to_ns, false);
+	if (err)
+		return err;
+	looked(w);
+	err = pass(w, d, from_ns, to_ns, true);
+	if (err)
+		return err;
+	for (size_t i = 0; i < w->priv->n_live; i++) {
+		struct live *l = &w->priv->live[i];
+
+		if (l->state == OFF)
+			end_off(w, l, w->last_ns, true);
+		else if (l->state == RUNNING && w->last_ns > l->since)
+			w->threads[l->thread].running_ns += w->last_ns - l->since;
+		if (l->in_futex)
+			end_call(w, l, w->last_ns, true);
+	}
+	if (w->priv->failed)
+		return bp_err_nomem();
+	*ret = bp_steal(w);
+	return NULL;
+}
+
+/* ---- sums ---- */
+
+void bp_tally_deinit(struct bp_tally *t)
+{
+	free(t->rows);
+	free(t->slots);
+}
+
+static size_t key_hash(const uint64_t key[6])
+{
+	uint64_t h = 0;
+
+	for (size_t i = 0; i < 6; i++)
+		h = hash(h ^ key[i]);
+	return (size_t)h;
+}
+
+struct bp_tally_row *bp_tally_add(struct bp_tally *t, const uint64_t key[6], uint64_t ns)
+{
+	static const uint64_t rest[6] = {UINT64_MAX, UINT64_MAX, UINT64_MAX,
+					 UINT64_MAX, UINT64_MAX, UINT64_MAX};
+	struct bp_tally_row *row;
+	size_t h;
+
+	if (t->n * 2 >= t->n_slots) {
+		size_t n = t->n_slots ? t->n_slots * 2 : 256;
+		uint32_t *slots = calloc(n, sizeof(*slots));
+
+		if (!slots) {
+			t->failed = true;
+			return NULL;
+		}
+		for (size_t i = 0; i < t->n; i++) {
+			h = key_hash(t->rows[i].key) & (n - 1);
+			while (slots[h])
+				h = (h + 1) & (n - 1);
+			slots[h] = (uint32_t)i + 1;
+		}
+		free(t->slots);
+		t->slots = slots;
+		t->n_slots = n;
+	}
+	for (;;) {
+		for (h = key_hash(key) & (t->n_slots - 1); t->slots[h]; h = (h + 1) & (t->n_slots - 1)) {
+			row = &t->rows[t->slots[h] - 1];
+			if (!memcmp(row->key, key, sizeof(row->key)))
+				goto found;
+		}
+		if (t->n < BP_TALLY_MAX || key == rest)
+			break;
+		key = rest;
+	}
+	if (t->n == t->cap) {
+		size_t cap = t->cap * 2 + 64;
+		struct bp_tally_row *rows = realloc(t->rows, cap * sizeof(*rows));
+
+		if (!rows) {
+			t->failed = true;
+			return NULL;
+		}
+		t->rows = rows;
+		t->cap = cap;
+	}
+	row = &t->rows[t->n];
+	*row = (struct bp_tally_row){0};
+	memcpy(row->key, key, sizeof(row->key));
+	t->slots[h] = (uint32_t)++t->n;
+found:
+	row->n++;
+	row->ns += ns;
+	if (ns > row->max_ns)
+		row->max_ns = ns;
+	return row;
+}
+
+/* ---- texts ---- */
+
+void bp_waits_title(struct bp_analysis *a, const struct bp_waits *w, struct bp_report *r, const char *what)
+{
+	char t[BP_UNITS_MAX], n[BP_UNITS_MAX];
+
+	/* Of a recording with the guest's events there is more to say. */
+	if (bp_trace_n_blocks(w->trace) && !bp_trace_info(w->trace, "import_format"))
+		bp_view_title(a, r, what);
+	bp_report_title(r, "%s: %s records of the host's scheduler over %s", what,
+			bp_units_count(n, w->records),
+			bp_units_ns(t, w->last_ns > w->first_ns ? (int64_t)(w->last_ns - w->first_ns) : 0));
+}
+
+void bp_waits_notes(const struct bp_waits *w, struct bp_report *r)
+{
+	if (!w->records)
+		bp_report_note(r, "no waits of host threads are in this recording");
+	if (w->lost)
+		bp_report_note(
+		    r,
+		    "%" PRIu64
+		    " events of the host were lost while recording; what threads did then is left out",
+		    w->lost);
+	if (w->damaged)
+		bp_report_note(r, "%" PRIu64 " damaged blocks of waits were left out", w->damaged);
+	if (w->records && !w->any_qemu)
+		bp_report_note(r, "no thread is named as those of QEMU are (-name guest,debug-threads=on); "
+				  "all threads are shown");
+}
+
+bool bp_waits_shown(const struct bp_waits *w, uint32_t thread)
+{
+	return !w->any_qemu || w->threads[thread].qemu;
+}
+
+bool bp_waits_listed(const struct bp_query *q, const struct bp_waits *w, uint32_t thread)
+{
+	const struct bp_wait_thread *t = &w->threads[thread];
+	char number[16];
+
+	if (!bp_waits_shown(w, thread))
+		return false;
+	if (q->has_vcpus &&
+	    (t->vcpu >= 64 * BP_ARRAY_SIZE(q->vcpus) || !(q->vcpus[t->vcpu / 64] >> t->vcpu % 64 & 1)))
+		return false;
+	snprintf(number, sizeof(number), "%u", t->tid);
+	return !q->processes || bp_patterns_match(q->processes, t->comm, NULL) ||
+	       bp_patterns_match(q->processes, number, NULL);
+}
+
+void bp_waits_thread_name(const struct bp_waits *w, uint32_t thread, struct bp_strbuf *sb)
+{
+	const struct bp_wait_thread *t = thread < w->n_threads ? &w->threads[thread] : NULL;
+
+	if (!t)
+		bp_strbuf_adds(sb, "[unknown]");
+	else if (*t->comm)
+		bp_strbuf_adds(sb, t->comm);
+	else if (t->tid)
+		bp_strbuf_addf(sb, "[%u]", t->tid);
+	else
+		bp_strbuf_adds(sb, "[idle]");
+}
+
+static const char *base_name(const char *path)
+{
+	const char *slash = strrchr(path, '/');
+
+	return slash ? slash + 1 : path;
+}
+
+/* In what mapping an address lies, as "file+0x10": of a file, or of the memory right behind its data. */
+static bool mapping_name(const struct bp_trace *t, uint64_t addr, struct bp_strbuf *sb)
+{
+	const struct bp_fact *last = NULL;
+	uint64_t base = 0, end = 0;
+	size_t n;
+	const struct bp_fact *f = bp_trace_facts(t, &n);
+
+	for (size_t i = 0; i < n; i++) {
+		if (f[i].kind != BP_FACT_HOST_MAP)
+			continue;
+		/* The first mapping of a file is where it was loaded. */
+		if (*f[i].s1 && (!last || strcmp(last->s1, f[i].s1) != 0) && f[i].s1[0] == '/') {
+			last = &f[i];
+			base = f[i].v[0];
+		} else if (*f[i].s1 && f[i].s1[0] != '/') {
+			last = NULL;
+		} else if (!*f[i].s1 && f[i].v[0] != end) {
+			last = NULL;
+		}
+		end = f[i].v[1];
+		if (addr < f[i].v[0] || addr >= f[i].v[1])
+			continue;
+		if (last)
+			bp_strbuf_addf(sb, "%s+0x%" PRIx64, base_name(last->s1), addr - base);
+		else if (*f[i].s1)
+			bp_strbuf_addf(sb, "%s 0x%" PRIx64, f[i].s1, addr);
+		else
+			return false;
+		return true;
+	}
+	return false;
+}
+
+void bp_waits_lock_name(const struct bp_waits *w, uint64_t addr, struct bp_strbuf *sb, const char **how)
+{
+	const struct bp_fact *best = NULL;
+	size_t n;
+	const struct bp_fact *f = bp_trace_facts(w->trace, &n);
+
+	*how = "";
+	for (size_t i = 0; i < n; i++) {
+		if (f[i].kind == BP_FACT_LOCK && addr >= f[i].v[0] &&
+		    addr - f[i].v[0] < (f[i].v[1] ? f[i].v[1] : 1))
+			best = &f[i];
+	}
+	if (best) {
+		bp_strbuf_adds(sb, best->s1);
+		*how = best->s2;
+	} else if (addr && addr == w->big_lock) {
+		bp_strbuf_adds(sb, "big lock");
+		*how = "waited on in the lock function";
+	} else if (mapping_name(w->trace, addr, sb)) {
+		*how = "mapping";
+	} else {
+		bp_strbuf_addf(sb, "0x%" PRIx64, addr);
+	}
+}
+
+void bp_waits_frame_name(const struct bp_trace *t, uint32_t frame, struct bp_strbuf *sb)
+{
+	const struct bp_host_frame *f = bp_trace_host_frame(t, frame);
+
+	if (!f)
+		bp_strbuf_adds(sb, "[unknown]");
+	else if (*f->name)
+		bp_strbuf_adds(sb, f->name);
+	else if (*f->module)
+		bp_strbuf_addf(sb, "[%s+0x%" PRIx64 "]", base_name(f->module), f->offset);
+	else
+		bp_strbuf_addf(sb, "0x%" PRIx64, f->addr);
+}
+
+void bp_waits_stack_text(const struct bp_trace *t, uint32_t stack, size_t n, struct bp_strbuf *sb)
+{
+	static const char *const plain[] = {"dump_stack", "__schedule", "schedule", "dump_stack_lvl"};
+	size_t len, shown = 0;
+	const uint32_t *ids = bp_trace_host_stack(t, stack, &len);
+
+	for (size_t i = 0; i < len && shown < n; i++) {
+		const struct bp_host_frame *f = bp_trace_host_frame(t, ids[i]);
+		bool says = true;
+
+		for (size_t k = 0; f && k < BP_ARRAY_SIZE(plain); k++)
+			says &= strcmp(f->name, plain[k]) != 0;
+		if (!says)
+			continue;
+		if (shown++)
+			bp_strbuf_adds(sb, " <- ");
+		bp_waits_frame_name(t, ids[i], sb);
+	}
+}
