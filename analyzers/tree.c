@@ -9,27 +9,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "analyzers/tree.h"
 #include "analyzers/view.h"
 #include "core/cleanup.h"
-
-/* Paths beyond this many are counted as part of the function that calls them; about 120 MB. */
-#define MAX_NODES (2u << 20)
-
-struct node {
-	uint32_t row;
-	uint32_t parent;
-	uint32_t last; /* child that was looked up last */
-	uint64_t calls;
-	uint64_t self_ns, self_insns;
-};
-
-struct tree {
-	struct node *nodes; /* [0] is the root; parents come before their children */
-	uint32_t n, cap;
-	uint32_t *hash; /* of (parent, row) */
-	uint32_t hash_size;
-	bool failed, full;
-};
 
 static uint32_t hash_of(uint32_t parent, uint32_t row)
 {
@@ -38,10 +20,10 @@ static uint32_t hash_of(uint32_t parent, uint32_t row)
 	return (uint32_t)(h >> 32);
 }
 
-static bool tree_grow(struct tree *t)
+static bool tree_grow(struct bp_tree *t)
 {
 	uint32_t cap = t->cap ? t->cap * 2 : 4096, size = cap * 2;
-	struct node *nodes = realloc(t->nodes, cap * sizeof(*nodes));
+	struct bp_tree_node *nodes = realloc(t->nodes, cap * sizeof(*nodes));
 	uint32_t *hash = nodes ? malloc(size * sizeof(*hash)) : NULL;
 
 	if (nodes)
@@ -63,25 +45,24 @@ static bool tree_grow(struct tree *t)
 	return true;
 }
 
-static struct bp_err *tree_init(struct tree *t)
+struct bp_err *bp_tree_init(struct bp_tree *t)
 {
 	memset(t, 0, sizeof(*t));
 	if (!tree_grow(t))
 		return bp_err_nomem();
-	t->nodes[0] = (struct node){.row = BP_NO_ROW, .parent = 0};
+	t->nodes[0] = (struct bp_tree_node){.row = BP_NO_ROW, .parent = 0};
 	t->n = 1;
 	return NULL;
 }
 
-static void tree_deinit(struct tree *t)
+void bp_tree_deinit(struct bp_tree *t)
 {
 	free(t->nodes);
 	free(t->hash);
 	memset(t, 0, sizeof(*t));
 }
 
-/* The child of @parent for @row; @parent itself when there can be no more nodes. */
-static uint32_t tree_child(struct tree *t, uint32_t parent, uint32_t row)
+uint32_t bp_tree_child(struct bp_tree *t, uint32_t parent, uint32_t row)
 {
 	uint32_t last = t->nodes[parent].last, h;
 
@@ -97,7 +78,7 @@ static uint32_t tree_child(struct tree *t, uint32_t parent, uint32_t row)
 		}
 	}
 	if (t->n >= t->cap) {
-		if (t->cap >= MAX_NODES) {
+		if (t->cap >= BP_TREE_MAX) {
 			t->full = true;
 			return parent;
 		}
@@ -109,7 +90,7 @@ static uint32_t tree_child(struct tree *t, uint32_t parent, uint32_t row)
 			h = (h + 1) & (t->hash_size - 1);
 	}
 	t->hash[h] = t->n;
-	t->nodes[t->n] = (struct node){.row = row, .parent = parent};
+	t->nodes[t->n] = (struct bp_tree_node){.row = row, .parent = parent};
 	t->nodes[parent].last = t->n;
 	return t->n++;
 }
@@ -118,8 +99,8 @@ static uint32_t tree_child(struct tree *t, uint32_t parent, uint32_t row)
 
 static inline void tree_enter(void *ctx, struct bp_walk_frame *f, const struct bp_walk_now *now)
 {
-	struct tree *t = ctx;
-	uint32_t node = tree_child(t, (uint32_t)f[-1].user, f->row);
+	struct bp_tree *t = ctx;
+	uint32_t node = bp_tree_child(t, (uint32_t)f[-1].user, f->row);
 
 	(void)now;
 	t->nodes[node].calls += node != (uint32_t)f[-1].user;
@@ -129,14 +110,14 @@ static inline void tree_enter(void *ctx, struct bp_walk_frame *f, const struct b
 static inline void tree_resume(void *ctx, struct bp_walk_frame *f, const struct bp_walk_now *now)
 {
 	(void)now;
-	f->user = tree_child(ctx, (uint32_t)f[-1].user, f->row);
+	f->user = bp_tree_child(ctx, (uint32_t)f[-1].user, f->row);
 }
 
 static inline void tree_leave(void *ctx, struct bp_walk_frame *f, const struct bp_walk_now *now,
 			      enum bp_walk_leave how)
 {
-	struct tree *t = ctx;
-	struct node *node = &t->nodes[f->user];
+	struct bp_tree *t = ctx;
+	struct bp_tree_node *node = &t->nodes[f->user];
 
 	(void)now;
 	(void)how;
@@ -145,6 +126,12 @@ static inline void tree_leave(void *ctx, struct bp_walk_frame *f, const struct b
 }
 
 static const struct bp_walk_ops hot_ops = {
+    .on_enter = tree_enter,
+    .on_resume = tree_resume,
+    .on_leave = tree_leave,
+};
+
+const struct bp_walk_ops bp_tree_ops = {
     .on_enter = tree_enter,
     .on_resume = tree_resume,
     .on_leave = tree_leave,
@@ -159,7 +146,7 @@ struct line {
 
 struct view {
 	struct bp_analysis *a;
-	struct tree *t;
+	struct bp_tree *t;
 	uint64_t *total_ns, *total_insns; /* by node */
 	struct line *lines;
 	size_t n_lines;
@@ -167,7 +154,7 @@ struct view {
 
 static struct bp_err *sum_up(struct view *v)
 {
-	const struct tree *t = v->t;
+	const struct bp_tree *t = v->t;
 
 	v->total_ns = malloc(t->n * sizeof(*v->total_ns));
 	v->total_insns = malloc(t->n * sizeof(*v->total_insns));
@@ -213,7 +200,7 @@ static int compare_nodes(const void *x, const void *y, void *arg)
 static struct bp_err *make_lines(struct view *v)
 {
 	const struct bp_query *q = v->a->query;
-	const struct tree *t = v->t;
+	const struct bp_tree *t = v->t;
 	bp_autofree uint32_t *order = malloc(t->n * sizeof(*order));
 	bp_autofree uint32_t *first = calloc(t->n + 1, sizeof(*first));
 	bp_autofree struct line *stack = malloc(t->n * sizeof(*stack));
@@ -253,18 +240,18 @@ static struct bp_err *make_lines(struct view *v)
  * Turn the tree of callees into one of callers: below each function asked for, who called it. Time is that
  * of its outermost calls; a call inside another one of the same function adds to the number of calls only.
  */
-static struct bp_err *invert(const struct view *v, const uint8_t *match, struct tree *out)
+static struct bp_err *invert(const struct view *v, const uint8_t *match, struct bp_tree *out)
 {
-	const struct tree *t = v->t;
+	const struct bp_tree *t = v->t;
 	bp_autofree bool *inside = calloc(t->n, sizeof(*inside));
-	struct bp_err *err = tree_init(out);
+	struct bp_err *err = bp_tree_init(out);
 
 	if (err)
 		return err;
 	if (!inside)
 		return bp_err_nomem();
 	for (uint32_t i = 1; i < t->n; i++) {
-		const struct node *x = &t->nodes[i];
+		const struct bp_tree_node *x = &t->nodes[i];
 		bool wanted = match[x->row] & BP_MATCH_IN, outermost = true;
 		uint32_t to = 0;
 
@@ -278,7 +265,7 @@ static struct bp_err *invert(const struct view *v, const uint8_t *match, struct 
 			}
 		}
 		for (uint32_t p = i; p; p = t->nodes[p].parent) {
-			to = tree_child(out, to, t->nodes[p].row);
+			to = bp_tree_child(out, to, t->nodes[p].row);
 			if (out->failed)
 				return bp_err_nomem();
 			out->nodes[to].calls += x->calls;
@@ -328,7 +315,7 @@ static void cell(void *ctx, size_t i, size_t field, struct bp_cell *c)
 {
 	const struct view *v = ctx;
 	uint32_t node = v->lines[i].node;
-	const struct node *x = &v->t->nodes[node];
+	const struct bp_tree_node *x = &v->t->nodes[node];
 	const char *line;
 
 	switch (field) {
@@ -414,7 +401,7 @@ static struct bp_err *table(struct view *v, struct bp_report *r)
 
 static struct bp_err *show_callers(struct view *v, struct bp_report *r, const uint8_t *match)
 {
-	bp_cleanup(tree_deinit) struct tree inverted = {0};
+	bp_cleanup(bp_tree_deinit) struct bp_tree inverted = {0};
 	bp_cleanup(view_deinit) struct view c = {.a = v->a, .t = &inverted};
 	struct bp_err *err = invert(v, match, &inverted);
 
@@ -456,7 +443,7 @@ static struct bp_err *match_modules(struct bp_analysis *a, uint8_t **ret)
 
 static struct bp_err *tree_run(struct bp_analysis *a, struct bp_report *r)
 {
-	bp_cleanup(tree_deinit) struct tree t = {0};
+	bp_cleanup(bp_tree_deinit) struct bp_tree t = {0};
 	bp_cleanup(view_deinit) struct view v = {.a = a, .t = &t};
 	bp_cleanup(bp_walk_destroyp) struct bp_walk *w = NULL;
 	bp_autofree uint8_t *modules = NULL;
@@ -471,7 +458,7 @@ static struct bp_err *tree_run(struct bp_analysis *a, struct bp_report *r)
 	a->walk.max_depth = 0; /* it cuts what is shown, not what is counted */
 	if (callers)
 		a->walk.has_in = false;
-	err = tree_init(&t);
+	err = bp_tree_init(&t);
 	if (!err)
 		err = bp_analysis_walk(a, &w);
 	if (!err)
@@ -486,7 +473,7 @@ static struct bp_err *tree_run(struct bp_analysis *a, struct bp_report *r)
 	if (t.full)
 		bp_report_note(
 		    r, "there are more than %u call paths: the others are counted as part of their callers",
-		    MAX_NODES);
+		    BP_TREE_MAX);
 	err = sum_up(&v);
 	if (err)
 		return err;

@@ -10,6 +10,7 @@
 #include "cmd/cmd.h"
 #include "cmd/input.h"
 #include "cmd/output.h"
+#include "cmd/query.h"
 #include "core/cleanup.h"
 #include "core/strbuf.h"
 
@@ -32,63 +33,29 @@ static const char help_options[] =
     "      --per-vcpu           a row for each vCPU (functions, interrupts)\n"
     "      --lines              source file and line of functions, from a debug kernel\n"
     "      --vmlinux FILE       the debug kernel for --lines (default: found by its "
-    "build-id)\n" BP_OUTPUT_HELP "\n"
-    "Filters:\n"
-    "  -F, --function PATTERN   only these functions and what they call; may be repeated\n"
-    "  -N, --exclude PATTERN    not these functions, nor what they call; may be repeated\n"
-    "      --module PATTERN     only functions of these modules; may be repeated\n"
-    "      --process PATTERN    only these processes, by name or number; may be repeated\n"
-    "      --vcpu LIST          only these vCPUs: 0,2-3\n"
-    "      --from POINT         from this time (1.5s, 200ms), mark or phase on\n"
-    "      --to POINT           up to this time, mark, or end of a phase\n"
-    "      --phase NAME         the same as --from NAME --to NAME\n"
-    "  -t, --time-filter TIME   leave out rows with less than this time (5us; without a unit: ns)\n"
-    "  -D, --depth N            only N levels of calls; deeper ones count as part of level N\n"
-    "\n"
+    "build-id)\n" BP_OUTPUT_HELP "\n" BP_QUERY_FILTER_HELP "\n"
     "The view tree:\n"
     "      --callers            who calls the functions of -F, instead of what they call\n"
     "      --min-percent P      leave out paths with less than P % (default 1)\n"
     "\n"
     "  -h, --help               show this help\n"
-    "\n"
-    "PATTERN is a name, a glob (ext4_*), or a regular expression if it has one of ^ $ | ( ) + \\ or .*\n"
-    "in it; NAME@MODULE also wants a module.\n";
+    "\n" BP_QUERY_PATTERN_HELP;
 
 enum {
 	OPT_PER_VCPU = 256,
 	OPT_LINES,
 	OPT_VMLINUX,
-	OPT_MODULE,
-	OPT_PROCESS,
-	OPT_VCPU,
-	OPT_FROM,
-	OPT_TO,
-	OPT_PHASE,
 	OPT_CALLERS,
-	OPT_MIN_PERCENT,
 };
 
 static const struct option options[] = {
     {"input", required_argument, NULL, 'i'},
-    {"clock", required_argument, NULL, 'C'},
-    {"sort", required_argument, NULL, 's'},
     {"limit", required_argument, NULL, 'n'},
-    {"fields", required_argument, NULL, 'f'},
     {"per-vcpu", no_argument, NULL, OPT_PER_VCPU},
     {"lines", no_argument, NULL, OPT_LINES},
     {"vmlinux", required_argument, NULL, OPT_VMLINUX},
-    {"function", required_argument, NULL, 'F'},
-    {"exclude", required_argument, NULL, 'N'},
-    {"module", required_argument, NULL, OPT_MODULE},
-    {"process", required_argument, NULL, OPT_PROCESS},
-    {"vcpu", required_argument, NULL, OPT_VCPU},
-    {"from", required_argument, NULL, OPT_FROM},
-    {"to", required_argument, NULL, OPT_TO},
-    {"phase", required_argument, NULL, OPT_PHASE},
-    {"time-filter", required_argument, NULL, 't'},
-    {"depth", required_argument, NULL, 'D'},
     {"callers", no_argument, NULL, OPT_CALLERS},
-    {"min-percent", required_argument, NULL, OPT_MIN_PERCENT},
+    BP_QUERY_OPTIONS,
     BP_OUTPUT_OPTIONS,
     {"help", no_argument, NULL, 'h'},
     {NULL, 0, NULL, 0},
@@ -123,52 +90,21 @@ static void print_help(void)
 	fputs(help_options, stdout);
 }
 
-static struct bp_err *number(const char *option, const char *text, unsigned long max, unsigned long *ret)
-{
-	char *end;
-
-	errno = 0;
-	*ret = strtoul(text, &end, 10);
-	if (*text < '0' || *text > '9' || *end || errno || *ret > max)
-		return bp_err_new(BP_EUSAGE, "%s: '%s' is not a number from 0 to %lu", option, text, max);
-	return NULL;
-}
-
-static struct bp_err *set_clock(struct bp_query *q, const char *text)
-{
-	if (!strcmp(text, "time"))
-		q->clock = BP_CLOCK_TIME;
-	else if (!strcmp(text, "insns"))
-		q->clock = BP_CLOCK_INSNS;
-	else
-		return bp_err_new(BP_EUSAGE, "--clock: '%s' is neither time nor insns", text);
-	return NULL;
-}
-
 static struct bp_err *option(struct request *rq, int c, const char *arg)
 {
 	struct bp_query *q = &rq->query;
 	struct bp_err *err = NULL;
 	unsigned long n;
-	uint64_t scaled;
 
 	switch (c) {
 	case 'i':
 		rq->input = arg;
 		break;
-	case 'C':
-		return set_clock(q, arg);
-	case 's':
-		q->sort = arg;
-		break;
 	case 'n':
-		err = number("-n", arg, 1000000000, &n);
+		err = bp_option_number("-n", arg, 1000000000, &n);
 		if (!err)
 			rq->limit = (long)n;
 		return err;
-	case 'f':
-		q->fields = arg;
-		break;
 	case OPT_PER_VCPU:
 		q->per_vcpu = true;
 		break;
@@ -179,48 +115,15 @@ static struct bp_err *option(struct request *rq, int c, const char *arg)
 		q->lines = true;
 		q->vmlinux = arg;
 		break;
-	case 'F':
-		return bp_patterns_add(&q->in, arg);
-	case 'N':
-		return bp_patterns_add(&q->out, arg);
-	case OPT_MODULE:
-		return bp_patterns_add(&q->modules, arg);
-	case OPT_PROCESS:
-		return bp_patterns_add(&q->processes, arg);
-	case OPT_VCPU:
-		return bp_query_vcpus(q, arg);
-	case OPT_FROM:
-		q->from = arg;
-		break;
-	case OPT_TO:
-		q->to = arg;
-		break;
-	case OPT_PHASE:
-		q->from = q->to = arg;
-		break;
-	case 't':
-		if (!bp_parse_time(arg, 1, &q->min_ns))
-			return bp_err_new(BP_EUSAGE, "-t: '%s' is not a time such as 5us or 1.5ms", arg);
-		break;
-	case 'D':
-		err = number("-D", arg, 4096, &n);
-		if (!err)
-			q->depth = (unsigned)n;
-		return err;
 	case OPT_CALLERS:
 		q->callers = true;
-		break;
-	case OPT_MIN_PERCENT:
-		/* a decimal number, read as a time in millionths */
-		if (!bp_parse_time(arg, 1e6, &scaled) || strpbrk(arg, "nums") || scaled > 100000000)
-			return bp_err_new(BP_EUSAGE, "--min-percent: '%s' is not a number from 0 to 100",
-					  arg);
-		q->min_percent = (double)scaled / 1e6;
 		break;
 	case 'h':
 		rq->help = true;
 		break;
 	default:
+		if (bp_query_is_option(c))
+			return bp_query_option(q, c, arg);
 		return bp_output_option(&rq->how, c, arg, "text|json|csv");
 	}
 	return NULL;
@@ -243,7 +146,7 @@ static struct bp_err *parse(struct request *rq, int argc, char **argv)
 	int c;
 
 	optind = 0;
-	while ((c = getopt_long(argc, argv, "i:C:s:n:f:F:N:t:D:h", options, NULL)) != -1) {
+	while ((c = getopt_long(argc, argv, BP_QUERY_SHORT "i:n:h", options, NULL)) != -1) {
 		err = option(rq, c, optarg);
 		if (err)
 			return err;
