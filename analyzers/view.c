@@ -323,6 +323,20 @@ struct bp_err *bp_analysis_create(const struct bp_trace *trace, const struct bp_
 	return NULL;
 }
 
+struct bp_err *bp_analysis_create_bare(const struct bp_query *query, struct bp_analysis **ret)
+{
+	bp_cleanup(bp_analysis_destroyp) struct bp_analysis *a = calloc(1, sizeof(*a));
+
+	if (!a)
+		return bp_err_nomem();
+	a->query = query;
+	a->priv = calloc(1, sizeof(*a->priv));
+	if (!a->priv)
+		return bp_err_nomem();
+	*ret = bp_steal(a);
+	return NULL;
+}
+
 void bp_analysis_destroy(struct bp_analysis *a)
 {
 	if (!a)

@@ -71,6 +71,9 @@ struct bp_err *bp_analysis_create(const struct bp_trace *trace, const struct bp_
 				  struct bp_analysis **ret) BP_MUST_CHECK;
 void bp_analysis_destroy(struct bp_analysis *a);
 
+/** bp_analysis_create_bare() - without a recording: for bp_view_add() only */
+struct bp_err *bp_analysis_create_bare(const struct bp_query *query, struct bp_analysis **ret) BP_MUST_CHECK;
+
 static inline void bp_analysis_destroyp(struct bp_analysis **a)
 {
 	bp_analysis_destroy(*a);

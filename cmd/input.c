@@ -9,6 +9,8 @@
 
 #include "cmd/cmd.h"
 #include "cmd/import.h"
+#include "cmd/query.h"
+#include "core/cleanup.h"
 
 /* Whether @path can only be read once, from its beginning: no recording. */
 static bool is_stream(const char *path)
@@ -35,6 +37,26 @@ struct bp_err *bp_input_open(const char *path, struct bp_trace **ret)
 		return bp_err_wrap(
 		    err, "no recording here: make one with \"bootprof record\", or name one with -i");
 	return err;
+}
+
+struct bp_err *bp_input_summary(const char *command, const char *path, const struct bp_query *query,
+				struct bp_summary **ret)
+{
+	bp_cleanup(bp_input_closep) struct bp_trace *trace = NULL;
+	struct bp_err *err;
+
+	if (bp_summary_is_file(path)) {
+		if (query && bp_query_filters(query))
+			return bp_err_new(
+			    BP_EUSAGE, "%s is a baseline file, which knows the whole boot only: no filters",
+			    path);
+		return bp_summary_read(path, ret);
+	}
+	err = bp_input_open(path, &trace);
+	if (err)
+		return err;
+	bp_input_warn(command, trace);
+	return bp_summary_create(trace, query, ret);
 }
 
 static void add_part(struct bp_strbuf *sb, size_t start, const char *text)

@@ -3,16 +3,25 @@
 #ifndef BP_CMD_INPUT_H
 #define BP_CMD_INPUT_H
 
+#include "analyzers/summary.h"
 #include "core/err.h"
 #include "core/strbuf.h"
 #include "core/trace.h"
 
 /**
  * bp_input_open() - bp_trace_open() with a hint when the default file is not there
- * @path: NULL: BP_DEFAULT_FILE. A file that is no recording, a pipe, or "-" is read as a foreign trace (without names
- * but those in it); what is to be said about that goes to standard error.
+ * @path: NULL: BP_DEFAULT_FILE. A file that is no recording, a pipe, or "-" is read as a foreign trace
+ * (without names but those in it); what is to be said about that goes to standard error.
  */
 struct bp_err *bp_input_open(const char *path, struct bp_trace **ret) BP_MUST_CHECK;
+
+/**
+ * bp_input_summary() - the summary of a baseline file, a recording or a foreign trace
+ * @query: filters, NULL: none. Errors: as bp_input_open() and bp_summary_create(); BP_EUSAGE for filters that
+ * a baseline file cannot be put through (it knows whole boots).
+ */
+struct bp_err *bp_input_summary(const char *command, const char *path, const struct bp_query *query,
+				struct bp_summary **ret) BP_MUST_CHECK;
 
 /** bp_input_damage_text() - add what damage took from the recording, as one line without newline; nothing if
  * sound */

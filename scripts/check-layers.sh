@@ -54,6 +54,8 @@ only 'libelf and libdw stay in symbols' '#include <(libelf|gelf|elfutils/[a-z]*|
 only 'compression libraries stay in symbols, in recordings and in what reads traces' \
 	'#include <(zstd|lzma|lz4|lz4frame|zlib)\.h>' \
 	'symbols|core/(trace[a-z_]*|source)\.c|collectors/ftrace/tracedat_unpack\.c' code
+only 'jansson stays where baselines are read' '#include <jansson\.h>' 'analyzers/summary_file\.c' code
+only 'libyaml stays where budgets are read' '#include <yaml\.h>' 'analyzers/budget\.c' code
 only 'QEMU plugin functions stay in the plugin' '\bqemu_plugin_[a-z0-9_]*\(' \
 	'collectors/tcg/(plugin|qemu_abi)\.[ch]' calls
 only 'curses stays in tui/term.c' '#include <(n?curses|ncursesw/[a-z]*|term)\.h>' 'tui/term\.c' code
