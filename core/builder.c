@@ -889,6 +889,36 @@ struct bp_err *bp_builder_leave(struct bp_builder *b, uint32_t cpu, uint32_t n, 
 	return NULL;
 }
 
+struct bp_err *bp_builder_leaf(struct bp_builder *b, uint32_t cpu, enum bp_ev_kind kind, uint32_t func,
+			       uint64_t time_ns, uint64_t end_ns)
+{
+	struct cpu *c = cpu < b->n_cpus ? b->cpus[cpu] : NULL;
+	struct bp_err *err;
+
+	/* As nearly all are: the CPU goes on with its task, in a block that has room. */
+	if (__builtin_expect(c && b->run_cpu == c && b->run_task == c->task && c->task->n < c->task->cap &&
+				 !c->task->over && b->now->n_events + 2 <= BP_BLOCK_EVENTS &&
+				 c->now_insns == c->ev_insns && time_ns >= c->now_ns &&
+				 time_ns - c->ev_ns <= DELTA_MAX && end_ns >= time_ns &&
+				 end_ns - time_ns <= DELTA_MAX && end_ns <= TIME_MAX,
+			     1)) {
+		struct bp_event *ev = b->now->events + b->now->n_events;
+		struct task *t = c->task;
+
+		assert(func < b->n_funcs && kind >= BP_EV_CALL && kind <= BP_EV_IRQ);
+		ev[0] = (struct bp_event){.kind = kind, .arg = func, .dt = (uint32_t)(time_ns - c->ev_ns)};
+		ev[1] = (struct bp_event){.kind = BP_EV_RET, .arg = 1, .dt = (uint32_t)(end_ns - time_ns)};
+		b->now->n_events += 2;
+		b->calls++;
+		t->cpu_ns += end_ns - c->ev_ns;
+		t->last_ns = c->ev_ns = c->now_ns = end_ns;
+		c->events += 2;
+		return NULL;
+	}
+	err = bp_builder_enter(b, cpu, kind, func, time_ns, 0);
+	return err ? err : bp_builder_leave(b, cpu, 1, end_ns, 0);
+}
+
 struct bp_err *bp_builder_syscall(struct bp_builder *b, uint32_t cpu, uint32_t nr, uint64_t time_ns,
 				  uint64_t insns)
 {

@@ -62,6 +62,13 @@ struct bp_err *bp_builder_switch(struct bp_builder *b, uint32_t cpu, uint32_t ta
 struct bp_err *bp_builder_enter(struct bp_builder *b, uint32_t cpu, enum bp_ev_kind kind, uint32_t func,
 				uint64_t time_ns, uint64_t insns) BP_MUST_CHECK;
 
+/**
+ * bp_builder_leaf() - @func is entered at @time_ns and left at @end_ns, and calls nothing
+ * The same as entering and leaving, for CPUs whose instructions are not counted.
+ */
+struct bp_err *bp_builder_leaf(struct bp_builder *b, uint32_t cpu, enum bp_ev_kind kind, uint32_t func,
+			       uint64_t time_ns, uint64_t end_ns) BP_MUST_CHECK;
+
 /** bp_builder_leave() - pop @n functions; more than there are: as many as there are */
 struct bp_err *bp_builder_leave(struct bp_builder *b, uint32_t cpu, uint32_t n, uint64_t time_ns,
 				uint64_t insns) BP_MUST_CHECK;

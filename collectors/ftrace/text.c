@@ -152,24 +152,46 @@ static __attribute__((noinline)) void skip_line(struct bp_ftext *r, uint64_t off
 	s->first_bad[n] = '\0';
 }
 
+/* One line in so many, at most, may be another than a call if a second thread is to help. */
+#define CALLS_TO_OTHERS 64
+#define QUEUE_BYTES (64u << 10)
+
 static void take_piece(struct bp_ftext *r, const char *data, size_t len, uint64_t offset)
 {
 	const char *p = data, *end = data + len;
+	uint64_t others = 0, lines = r->counts.lines;
 
-	while (p < end && !r->err) {
-		const char *e = memchr(p, '\n', (size_t)(end - p)), *next;
+	while (p < end && !r->failed) {
+		const char *e, *next = NULL;
 
+		r->counts.lines++;
+		if (r->mode == BP_FTEXT_MODE_GRAPH)
+			next = bp_ftext_graph_fast(r, p, end);
+		if (next) {
+			p = next;
+			continue;
+		}
+		bp_ftext_drain(r);
+		if (r->err)
+			break;
+		e = memchr(p, '\n', (size_t)(end - p));
 		next = e ? e + 1 : end;
 		if (!e) {
 			e = end;
 			r->counts.cut = true;
 		}
 		e = trim(p, e);
-		r->counts.lines++;
-		if ((r->mode != BP_FTEXT_MODE_GRAPH || !bp_ftext_graph_fast(r, p, e, end)) &&
-		    slow_line(r, p, e) == BP_FTEXT_OTHER)
+		if (slow_line(r, p, e) == BP_FTEXT_OTHER)
 			skip_line(r, offset + (uint64_t)(p - data), p, e);
 		p = next;
+		others++;
+	}
+	/* What the next piece is like is guessed from this one. */
+	if (others * CALLS_TO_OTHERS < r->counts.lines - lines && len >= QUEUE_BYTES) {
+		bp_ftext_queue_start(r);
+	} else if (r->queue) {
+		bp_ftext_drain(r);
+		r->calls = NULL;
 	}
 }
 
@@ -200,6 +222,9 @@ static void sum_up(struct bp_ftext *r)
 		if (r->cpus[i] && r->cpus[i]->holding)
 			bp_ftext_release(r, i, 0);
 	}
+	n->close_without_open = r->stacks.close_without_open;
+	n->open_without_close = r->stacks.open_without_close;
+	n->max_stack = r->stacks.max_stack;
 	for (uint32_t i = 0; i < r->cap_tasks; i++)
 		n->open_without_close += r->tasks[i] ? r->tasks[i]->n : 0;
 	for (uint32_t i = 0; i < r->n_extra; i++) {
@@ -237,9 +262,11 @@ struct bp_err *bp_ftext_run(struct bp_ftext *r)
 			break;
 		r->counts.cut = false;
 		take_piece(r, data, len, offset);
-		if (r->err)
+		if (r->failed || (!r->calls && r->err))
 			break;
 	}
+	bp_ftext_drain(r);
+	bp_ftext_queue_stop(r);
 	bp_ftext_stack_end(r);
 	sum_up(r);
 	say_clock(r);

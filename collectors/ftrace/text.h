@@ -51,14 +51,16 @@ enum bp_ftext_class {
 
 /* A function, with what the text says about it; ns are sums of printed durations. */
 struct bp_ftext_func {
-	const char *key; /* as in the text: "name" or "name [module]" */
-	uint32_t key_len;
+	/* What each call touches. */
 	uint32_t id; /* the builder's */
+	uint32_t key_len;
 	uint64_t opens, leaves;
-	uint64_t incl_ns;         /* of leaves, and of closes with their open */
-	uint64_t outer, outer_ns; /* of those, at the bottom of their task's stack */
-	uint64_t recorded_ns;     /* printed durations of the calls in the recording ... */
+	uint64_t incl_ns;     /* of leaves, and of closes with their open */
+	uint64_t recorded_ns; /* printed durations of the calls in the recording ... */
 	uint64_t excess_ns;   /* ... and how much longer they are there, as the text says other things too */
+	uint64_t outer, outer_ns; /* of those in incl_ns, at the bottom of their task's stack */
+
+	const char *key;      /* as in the text: "name" or "name [module]" */
 	uint64_t uncertain;   /* calls whose time in the recording is not the printed one */
 	uint64_t lone_closes; /* closes without their open */
 	uint64_t lone_ns;
@@ -109,6 +111,26 @@ struct bp_ftext_line {
 	uint32_t task_len;
 };
 
+/* A line that begins or ends a call, without its text. */
+struct bp_ftext_call {
+	uint64_t time_ns, duration_ns;
+	struct bp_ftext_task *task; /* by the column; NULL: there is none */
+	uint32_t func;              /* index, or BP_FTEXT_NONE */
+	uint32_t depth;
+	uint16_t cpu;
+	uint8_t cls; /* OPEN, LEAF or CLOSE */
+	uint8_t has; /* BP_FTEXT_HAS_* */
+};
+
+enum {
+	BP_FTEXT_HAS_CPU = 1,
+	BP_FTEXT_HAS_TIME = 2,
+	BP_FTEXT_HAS_DURATION = 4,
+	BP_FTEXT_HAS_NAME = 8, /* a CLOSE that says of what */
+};
+
+#define BP_FTEXT_BATCH 8192
+
 struct bp_ftext_frame {
 	uint64_t enter_ns;
 	uint32_t func; /* index, or BP_FTEXT_NONE */
@@ -135,6 +157,19 @@ struct bp_ftext_task {
 	uint8_t level;
 };
 
+/*
+ * What follows the indentation of a line that calls a function, with the end of the line; one for "name();"
+ * and one for "name() {". Which one came after the last few lines when they were seen before is what is
+ * looked for first: most of a trace is the same calls in the same order.
+ */
+#define BP_FTEXT_TAIL 60
+#define BP_FTEXT_EXPECT_BITS 13
+
+struct bp_ftext_tail {
+	char text[BP_FTEXT_TAIL];
+	uint32_t len; /* 0: longer than there is room for */
+};
+
 /* A call or return that waits, see bp_ftext_release(). */
 struct bp_ftext_held {
 	uint64_t time_ns;
@@ -150,7 +185,7 @@ struct bp_ftext_cpu {
 	struct bp_ftext_task *block;   /* said by the last switch block */
 	struct bp_ftext_task *unnamed; /* stands for the CPU */
 	struct bp_ftext_task *idle;
-	struct bp_ftext_task *last; /* that a task column named */
+	struct bp_ftext_task *last; /* that an event named */
 	uint64_t lines;
 	uint64_t lost; /* before anything ran */
 	bool lost_pending;
@@ -172,19 +207,23 @@ struct bp_ftext_comm {
 
 enum bp_ftext_mode { BP_FTEXT_MODE_NONE, BP_FTEXT_MODE_GRAPH, BP_FTEXT_MODE_EVENTS };
 
+/* The task that a CPU's last line named. */
+struct bp_ftext_seen {
+	struct bp_ftext_task *task; /* NULL: none, or one that must be asked for each time */
+	const char *key;
+	uint32_t key_len;
+};
+
+/* What is written all the time stands apart by who writes it: two threads can be at work, see text_queue.c.
+ */
 struct bp_ftext {
 	struct bp_import *im;
 	struct bp_builder *b;
 	struct bp_err *err; /* the first that stops the import */
-	enum bp_ftext_mode mode;
-	struct bp_ftext_columns columns;
-	uint64_t cpu_text,
-	    cpu_mask; /* the first bytes of the last line, if they are its CPU and nothing else */
-	uint32_t cpu_number;
-	struct bp_ftext_counts counts;
 
 	struct bp_ftext_func *funcs;
 	uint32_t n_funcs, cap_funcs;
+	struct bp_ftext_tail *tails; /* two for each function */
 	struct bp_ftext_slot *slots; /* by name; a power of two */
 	uint32_t n_slots;
 	struct bp_ftext_piece *pieces; /* text of names */
@@ -210,6 +249,27 @@ struct bp_ftext {
 	bool clock_said;
 	bool task_column; /* lines say their task: switch blocks add nothing */
 	uint64_t noted_marks;
+
+	/* The reader of lines. */
+	enum bp_ftext_mode mode __attribute__((aligned(64)));
+	struct bp_ftext_columns columns;
+	uint64_t cpu_text,
+	    cpu_mask; /* the first bytes of the last line, if they are its CPU and nothing else */
+	uint32_t cpu_number;
+	struct bp_ftext_counts counts;
+	struct bp_ftext_seen *seen;   /* BP_BUILDER_CPUS */
+	uint32_t *expect;             /* tails by what came before them */
+	uint32_t before;              /* the last few lines as a number */
+	uint32_t opened[64];          /* functions by their depth */
+	struct bp_ftext_queue *queue; /* NULL: there is no second thread (yet) */
+	struct bp_ftext_call *calls;  /* to be given to it; NULL: taken one by one */
+	size_t n_calls;
+	bool no_queue, failed; /* failed: there is an error */
+
+	/* Who takes calls. */
+	struct {
+		uint64_t close_without_open, open_without_close, max_stack; /* until they are in counts */
+	} stacks __attribute__((aligned(64)));
 };
 
 /** bp_ftext_init() - @im is borrowed until deinit */
@@ -225,6 +285,8 @@ int bp_ftext_probe(const uint8_t *head, size_t len);
 /* ---- names ---- */
 
 struct bp_ftext_slot {
+	const char *key; /* of the function */
+	uint32_t key_len;
 	uint32_t hash;
 	uint32_t func; /* index + 1; 0: free */
 };
@@ -289,14 +351,10 @@ static inline uint32_t bp_ftext_find(const struct bp_ftext *r, uint32_t hash, co
 
 	for (;; i = (i + 1) & mask) {
 		const struct bp_ftext_slot *s = &r->slots[i];
-		const struct bp_ftext_func *f;
 
 		if (!s->func)
 			break;
-		if (s->hash != hash)
-			continue;
-		f = &r->funcs[s->func - 1];
-		if (f->key_len == len && bp_ftext_same(f->key, key, len))
+		if (s->hash == hash && s->key_len == len && bp_ftext_same(s->key, key, len))
 			return s->func - 1;
 	}
 	*at = i;
@@ -312,13 +370,31 @@ bool bp_ftext_parse_graph(const char *p, const char *e, struct bp_ftext_line *l)
 void bp_ftext_graph(struct bp_ftext *r, const struct bp_ftext_line *l);
 
 /**
- * bp_ftext_graph_fast() - both at once for a line that is like the one before; false: nothing was done
+ * bp_ftext_graph_fast() - both at once for a line that is like the one before, and where the next one begins
  * @end: up to where there are bytes to look at
+ * Returns NULL when nothing was done.
  */
-bool bp_ftext_graph_fast(struct bp_ftext *r, const char *p, const char *e, const char *end);
+const char *bp_ftext_graph_fast(struct bp_ftext *r, const char *p, const char *end);
+
+/** bp_ftext_take() - calls that were taken apart before; an error is noted */
+void bp_ftext_take(struct bp_ftext *r, const struct bp_ftext_call *calls, size_t n);
 
 /** bp_ftext_switch() - a switch block's line; false: it is none */
 bool bp_ftext_switch(struct bp_ftext *r, const char *p, const char *e);
+
+/* ---- text_queue.c ---- */
+
+/** bp_ftext_queue_start() - calls are taken by a second thread from now on; false: there is none */
+bool bp_ftext_queue_start(struct bp_ftext *r);
+
+/** bp_ftext_hand_over() - the calls go to it, and there is room for BP_FTEXT_BATCH others */
+void bp_ftext_hand_over(struct bp_ftext *r);
+
+/** bp_ftext_drain() - it has nothing more to do: all of @r is the caller's until the next call is put */
+void bp_ftext_drain(struct bp_ftext *r);
+
+/** bp_ftext_queue_stop() - end it; after bp_ftext_drain(), or what is on its way is lost */
+void bp_ftext_queue_stop(struct bp_ftext *r);
 
 /* ---- text_event.c ---- */
 
@@ -387,6 +463,10 @@ struct bp_ftext_cpu *bp_ftext_cpu(struct bp_ftext *r, uint32_t cpu);
  */
 struct bp_ftext_task *bp_ftext_task_of(struct bp_ftext *r, uint32_t cpu, const char *key, size_t len);
 
+/** bp_ftext_known_task() - the same without changing anything; NULL when it is not known yet */
+struct bp_ftext_task *bp_ftext_known_task(const struct bp_ftext *r, uint32_t cpu, const char *key,
+					  size_t len);
+
 /** bp_ftext_comms() - take the names that the text of a sched_switch gives */
 void bp_ftext_comms(struct bp_ftext *r, const char *p, const char *e, uint64_t time_ns);
 
@@ -406,6 +486,10 @@ void bp_ftext_run_task(struct bp_ftext *r, uint32_t cpu, struct bp_ftext_task *t
 /** bp_ftext_enter(), bp_ftext_leave() - to the builder, or held; at the CPU's newest time */
 void bp_ftext_enter(struct bp_ftext *r, uint32_t cpu, uint32_t func, enum bp_ev_kind kind);
 void bp_ftext_leave(struct bp_ftext *r, uint32_t cpu, uint32_t n);
+
+/** bp_ftext_leaf() - both, with @duration_ns in between, which the CPU's time goes on by */
+void bp_ftext_leaf(struct bp_ftext *r, uint32_t cpu, uint32_t func, enum bp_ev_kind kind,
+		   uint64_t duration_ns);
 
 /**
  * bp_ftext_release() - give what is held to the builder, @shift_ns later than it was taken to be

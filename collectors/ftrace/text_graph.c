@@ -309,12 +309,22 @@ static __attribute__((noinline)) void stale_time(struct bp_ftext *r, uint32_t cp
 	}
 }
 
-static inline void begin_call(struct bp_ftext *r, struct bp_ftext_cpu *c, struct bp_ftext_task *t,
-			      const struct bp_ftext_line *l)
+/* bp_ftext_run_task(), which as a rule runs already */
+static inline void run_task(struct bp_ftext *r, struct bp_ftext_cpu *c, uint32_t cpu, struct bp_ftext_task *t,
+			    uint64_t time_ns)
 {
-	if (l->has_time && (c->holding || l->time_ns + STALE_NS < c->newest_ns))
+	if (__builtin_expect(c->running != t, 0))
+		bp_ftext_run_task(r, cpu, t, time_ns);
+	else if (time_ns > c->newest_ns)
+		c->newest_ns = time_ns;
+}
+
+static inline void begin_call(struct bp_ftext *r, struct bp_ftext_cpu *c, struct bp_ftext_task *t,
+			      const struct bp_ftext_call *l)
+{
+	if ((l->has & BP_FTEXT_HAS_TIME) && (c->holding || l->time_ns + STALE_NS < c->newest_ns))
 		stale_time(r, l->cpu, t, l->time_ns);
-	bp_ftext_run_task(r, l->cpu, t, l->has_time ? l->time_ns : 0);
+	run_task(r, c, l->cpu, t, l->time_ns);
 	c->stamp_ns = l->time_ns;
 	if (t->n && t->frames[t->n - 1].depth >= l->depth)
 		end_stale(r, l->cpu, t, l->depth);
@@ -322,7 +332,7 @@ static inline void begin_call(struct bp_ftext *r, struct bp_ftext_cpu *c, struct
 }
 
 static inline void take_open(struct bp_ftext *r, struct bp_ftext_cpu *c, struct bp_ftext_task *t,
-			     uint32_t func, const struct bp_ftext_line *l, bool count, bool record)
+			     uint32_t func, const struct bp_ftext_call *l, bool count, bool record)
 {
 	struct bp_ftext_frame *f;
 
@@ -333,8 +343,8 @@ static inline void take_open(struct bp_ftext *r, struct bp_ftext_cpu *c, struct 
 		return;
 	*f =
 	    (struct bp_ftext_frame){.enter_ns = c->newest_ns, .func = func, .depth = l->depth, .cpu = l->cpu};
-	if (count && t->n > r->counts.max_stack)
-		r->counts.max_stack = t->n;
+	if (count && t->n > r->stacks.max_stack)
+		r->stacks.max_stack = t->n;
 	if (!record || func == BP_FTEXT_NONE)
 		return;
 	f->live = true;
@@ -343,7 +353,7 @@ static inline void take_open(struct bp_ftext *r, struct bp_ftext_cpu *c, struct 
 }
 
 static inline void take_leaf(struct bp_ftext *r, struct bp_ftext_cpu *c, struct bp_ftext_task *t,
-			     uint32_t func, const struct bp_ftext_line *l, bool count, bool record)
+			     uint32_t func, const struct bp_ftext_call *l, bool count, bool record)
 {
 	if (count && func != BP_FTEXT_NONE)
 		call_done(&r->funcs[func], l->duration_ns, !t->n);
@@ -352,11 +362,9 @@ static inline void take_leaf(struct bp_ftext *r, struct bp_ftext_cpu *c, struct 
 	begin_call(r, c, t, l);
 	if (func == BP_FTEXT_NONE)
 		return;
-	bp_ftext_enter(r, l->cpu, func, c->irq ? BP_EV_IRQ : BP_EV_CALL);
-	c->irq = false;
 	r->funcs[func].recorded_ns += l->duration_ns;
-	c->newest_ns += l->duration_ns;
-	bp_ftext_leave(r, l->cpu, 1);
+	bp_ftext_leaf(r, l->cpu, func, c->irq ? BP_EV_IRQ : BP_EV_CALL, l->duration_ns);
+	c->irq = false;
 }
 
 /*
@@ -366,7 +374,7 @@ static inline void take_leaf(struct bp_ftext *r, struct bp_ftext_cpu *c, struct 
  */
 static __attribute__((noinline)) void lone_close(struct bp_ftext *r, struct bp_ftext_cpu *c,
 						 struct bp_ftext_task *t, uint32_t func,
-						 const struct bp_ftext_line *l)
+						 const struct bp_ftext_call *l)
 {
 	uint64_t start = c->newest_ns;
 
@@ -395,11 +403,11 @@ static __attribute__((noinline)) void lone_close(struct bp_ftext *r, struct bp_f
 			return;
 		}
 	}
-	if (!l->has_duration)
+	if (!(l->has & BP_FTEXT_HAS_DURATION))
 		return;
 	if (c->holding)
 		bp_ftext_release(r, l->cpu, 0);
-	if (l->has_time) {
+	if (l->has & BP_FTEXT_HAS_TIME) {
 		if (l->time_ns < l->duration_ns || (c->used && l->time_ns - l->duration_ns < c->newest_ns))
 			return;
 		start = l->time_ns - l->duration_ns;
@@ -418,7 +426,7 @@ static __attribute__((noinline)) void lone_close(struct bp_ftext *r, struct bp_f
 
 /* The end of a call says when what is held was: before it, when the call itself is not held, else with the
  * call. */
-static __attribute__((noinline)) void release_at_close(struct bp_ftext *r, const struct bp_ftext_line *l,
+static __attribute__((noinline)) void release_at_close(struct bp_ftext *r, const struct bp_ftext_call *l,
 						       const struct bp_ftext_frame *f, bool before)
 {
 	struct bp_ftext_cpu *c = r->cpus[l->cpu];
@@ -427,7 +435,7 @@ static __attribute__((noinline)) void release_at_close(struct bp_ftext *r, const
 	if (before) {
 		if (end > c->newest_ns)
 			shift = end - c->newest_ns;
-	} else if (l->has_time && l->time_ns != c->stamp_ns) {
+	} else if ((l->has & BP_FTEXT_HAS_TIME) && l->time_ns != c->stamp_ns) {
 		if (l->time_ns > end)
 			shift = l->time_ns - end;
 	} else {
@@ -437,7 +445,7 @@ static __attribute__((noinline)) void release_at_close(struct bp_ftext *r, const
 }
 
 static inline void take_close(struct bp_ftext *r, struct bp_ftext_cpu *c, struct bp_ftext_task *t,
-			      uint32_t func, const struct bp_ftext_line *l, bool count, bool record)
+			      uint32_t func, const struct bp_ftext_call *l, bool count, bool record)
 {
 	uint32_t left = 0, n = t->n;
 
@@ -451,7 +459,7 @@ static inline void take_close(struct bp_ftext *r, struct bp_ftext_cpu *c, struct
 				r->funcs[f->func].uncertain++;
 		}
 		if (count)
-			r->counts.open_without_close++;
+			r->stacks.open_without_close++;
 	}
 	t->n = n;
 	if (left) {
@@ -460,7 +468,8 @@ static inline void take_close(struct bp_ftext *r, struct bp_ftext_cpu *c, struct
 			bp_ftext_release(r, l->cpu, 0);
 		bp_ftext_leave(r, l->cpu, left);
 	}
-	if (n && t->frames[n - 1].depth == l->depth && (!l->name || func == t->frames[n - 1].func)) {
+	if (n && t->frames[n - 1].depth == l->depth &&
+	    (!(l->has & BP_FTEXT_HAS_NAME) || func == t->frames[n - 1].func)) {
 		const struct bp_ftext_frame *f = &t->frames[n - 1];
 		struct bp_ftext_func *fn = f->func == BP_FTEXT_NONE ? NULL : &r->funcs[f->func];
 
@@ -470,12 +479,12 @@ static inline void take_close(struct bp_ftext *r, struct bp_ftext_cpu *c, struct
 		if (record && f->live) {
 			uint64_t end;
 
-			if (c->holding && l->has_duration)
+			if (c->holding && (l->has & BP_FTEXT_HAS_DURATION))
 				release_at_close(r, l, f, n <= c->hold_n);
 			end = f->enter_ns + l->duration_ns;
-			if (!l->has_duration)
-				end = l->has_time ? l->time_ns : c->newest_ns;
-			bp_ftext_run_task(r, l->cpu, t, end);
+			if (!(l->has & BP_FTEXT_HAS_DURATION))
+				end = (l->has & BP_FTEXT_HAS_TIME) ? l->time_ns : c->newest_ns;
+			run_task(r, c, l->cpu, t, end);
 			if (fn && f->cpu != l->cpu)
 				fn->uncertain++;
 			if (fn) {
@@ -489,7 +498,7 @@ static inline void take_close(struct bp_ftext *r, struct bp_ftext_cpu *c, struct
 		return;
 	}
 	if (count) {
-		r->counts.close_without_open++;
+		r->stacks.close_without_open++;
 		if (func != BP_FTEXT_NONE) {
 			r->funcs[func].lone_closes++;
 			r->funcs[func].lone_ns += l->duration_ns;
@@ -500,7 +509,7 @@ static inline void take_close(struct bp_ftext *r, struct bp_ftext_cpu *c, struct
 }
 
 static inline void take(struct bp_ftext *r, struct bp_ftext_cpu *c, struct bp_ftext_task *t, uint32_t func,
-			const struct bp_ftext_line *l, bool count, bool record)
+			const struct bp_ftext_call *l, bool count, bool record)
 {
 	if (l->cls == BP_FTEXT_LEAF)
 		take_leaf(r, c, t, func, l, count, record);
@@ -511,7 +520,7 @@ static inline void take(struct bp_ftext *r, struct bp_ftext_cpu *c, struct bp_ft
 }
 
 /* Whether the line goes on with the calls that the task has open. */
-static bool fits(const struct bp_ftext_task *t, const struct bp_ftext_line *l, uint32_t func)
+static bool fits(const struct bp_ftext_task *t, const struct bp_ftext_call *l, uint32_t func)
 {
 	const bool close = l->cls == BP_FTEXT_CLOSE;
 	const struct bp_ftext_frame *f = NULL;
@@ -523,9 +532,9 @@ static bool fits(const struct bp_ftext_task *t, const struct bp_ftext_line *l, u
 	}
 	if (!close)
 		return f ? f->depth + 2 == l->depth : l->depth <= 2;
-	if (!f || f->depth != l->depth || (l->name && f->func != func))
+	if (!f || f->depth != l->depth || ((l->has & BP_FTEXT_HAS_NAME) && f->func != func))
 		return false;
-	if (!l->has_duration)
+	if (!(l->has & BP_FTEXT_HAS_DURATION))
 		return true;
 	end = f->enter_ns + l->duration_ns;
 	apart = end > l->time_ns ? end - l->time_ns : l->time_ns - end;
@@ -537,7 +546,7 @@ static bool fits(const struct bp_ftext_task *t, const struct bp_ftext_line *l, u
  * that stand for the CPUs change places.
  */
 static struct bp_ftext_task *follow(struct bp_ftext *r, struct bp_ftext_cpu *c, struct bp_ftext_task *t,
-				    uint32_t func, const struct bp_ftext_line *l)
+				    uint32_t func, const struct bp_ftext_call *l)
 {
 	if (fits(t, l, func))
 		return t;
@@ -561,31 +570,12 @@ static struct bp_ftext_task *follow(struct bp_ftext *r, struct bp_ftext_cpu *c, 
 /* Calls that are counted by another rule than the one they are recorded by. */
 static __attribute__((noinline)) void take_twice(struct bp_ftext *r, struct bp_ftext_cpu *c,
 						 struct bp_ftext_task *t, uint32_t func,
-						 const struct bp_ftext_line *l)
+						 const struct bp_ftext_call *l)
 {
 	take(r, c, t->counter, func, l, true, false);
-	if (t == c->unnamed && l->has_time)
+	if (t == c->unnamed && (l->has & BP_FTEXT_HAS_TIME))
 		t = follow(r, c, t, func, l);
 	take(r, c, t, func, l, false, true);
-}
-
-/* The task that the line belongs to: by its column, the last switch block, or nothing but the CPU. */
-static inline struct bp_ftext_task *task_of_line(struct bp_ftext *r, struct bp_ftext_cpu *c,
-						 const struct bp_ftext_line *l)
-{
-	if (l->task) {
-		struct bp_ftext_task *t = c->last;
-
-		r->task_column = true;
-		if (t && t->pid && t->key_len == l->task_len && !memcmp(t->key, l->task, l->task_len))
-			return t;
-		t = bp_ftext_task_of(r, l->cpu, l->task, l->task_len);
-		c->last = t;
-		return t;
-	}
-	if (c->block)
-		return c->block;
-	return c->unnamed ? c->unnamed : bp_ftext_unnamed(r, l->cpu, l->has_time);
 }
 
 static void comment(struct bp_ftext *r, struct bp_ftext_cpu *c, const struct bp_ftext_line *l)
@@ -606,14 +596,12 @@ static void comment(struct bp_ftext *r, struct bp_ftext_cpu *c, const struct bp_
 	bp_ftext_mark(r, l->cpu, now, p, e);
 }
 
-static inline void count_line(struct bp_ftext *r, struct bp_ftext_cpu *c, const struct bp_ftext_line *l)
+static inline void count_line(struct bp_ftext *r, const struct bp_ftext_line *l)
 {
 	r->counts.of_class[l->cls]++;
 	r->counts.flags += l->flags;
 	if (l->mark)
 		r->counts.overhead[mark_index(l->mark)]++;
-	if (l->has_cpu)
-		c->lines++;
 	if (l->has_time) {
 		if (r->counts.first_ns == UINT64_MAX)
 			r->counts.first_ns = l->time_ns;
@@ -621,21 +609,84 @@ static inline void count_line(struct bp_ftext *r, struct bp_ftext_cpu *c, const 
 	}
 }
 
-static inline void take_call(struct bp_ftext *r, struct bp_ftext_cpu *c, const struct bp_ftext_line *l,
-			     uint32_t func)
+/* A line goes by: its number, and those of the few lines before. */
+static inline void before(struct bp_ftext *r, uint32_t line)
 {
-	struct bp_ftext_task *t = task_of_line(r, c, l);
+	r->before = r->before * 0x1000 + line;
+}
 
+/* The task that the line says it is of. */
+static inline struct bp_ftext_task *task_of_column(struct bp_ftext *r, const struct bp_ftext_line *l)
+{
+	struct bp_ftext_seen *seen = &r->seen[l->cpu];
+	struct bp_ftext_task *t;
+
+	if (seen->task && seen->key_len == l->task_len && bp_ftext_same(seen->key, l->task, l->task_len))
+		return seen->task;
+	r->task_column = true;
+	t = bp_ftext_known_task(r, l->cpu, l->task, l->task_len);
+	if (!t) {
+		bp_ftext_drain(r);
+		t = bp_ftext_task_of(r, l->cpu, l->task, l->task_len);
+	}
+	*seen = (struct bp_ftext_seen){0};
+	if (t && t->key_len == l->task_len && bp_ftext_same(t->key, l->task, l->task_len))
+		*seen = (struct bp_ftext_seen){t, t->key, t->key_len};
+	return t;
+}
+
+static inline void take_call(struct bp_ftext *r, const struct bp_ftext_call *l)
+{
+	struct bp_ftext_cpu *c = r->cpus[l->cpu];
+	struct bp_ftext_task *t = l->task;
+
+	if (l->has & BP_FTEXT_HAS_CPU)
+		c->lines++;
+	/* By the column, the last switch block, or nothing but the CPU. */
+	if (!t)
+		t = c->block ? c->block : c->unnamed;
+	if (!t)
+		t = bp_ftext_unnamed(r, l->cpu, l->has & BP_FTEXT_HAS_TIME);
 	if (!t)
 		return;
-	if (func != BP_FTEXT_NONE) {
-		r->funcs[func].leaves += l->cls == BP_FTEXT_LEAF;
-		r->funcs[func].opens += l->cls == BP_FTEXT_OPEN;
+	if (l->func != BP_FTEXT_NONE) {
+		r->funcs[l->func].leaves += l->cls == BP_FTEXT_LEAF;
+		r->funcs[l->func].opens += l->cls == BP_FTEXT_OPEN;
 	}
 	if (__builtin_expect(t->counter != NULL, 0))
-		take_twice(r, c, t, func, l);
+		take_twice(r, c, t, l->func, l);
 	else
-		take(r, c, t, func, l, true, true);
+		take(r, c, t, l->func, l, true, true);
+}
+
+void bp_ftext_take(struct bp_ftext *r, const struct bp_ftext_call *calls, size_t n)
+{
+	for (size_t i = 0; i < n && !r->err; i++)
+		take_call(r, &calls[i]);
+}
+
+/* The call goes to the other thread, or is taken here. */
+static inline void put_call(struct bp_ftext *r, const struct bp_ftext_line *l, uint32_t func)
+{
+	struct bp_ftext_task *t = l->task ? task_of_column(r, l) : NULL;
+	struct bp_ftext_call one, *call = r->calls ? &r->calls[r->n_calls] : &one;
+
+	if (l->task && !t)
+		return;
+	call->time_ns = l->time_ns;
+	call->duration_ns = l->duration_ns;
+	call->task = t;
+	call->func = func;
+	call->depth = l->depth;
+	call->cpu = (uint16_t)l->cpu;
+	call->cls = (uint8_t)l->cls;
+	call->has =
+	    (uint8_t)((l->has_cpu ? BP_FTEXT_HAS_CPU : 0) | (l->has_time ? BP_FTEXT_HAS_TIME : 0) |
+		      (l->has_duration ? BP_FTEXT_HAS_DURATION : 0) | (l->name ? BP_FTEXT_HAS_NAME : 0));
+	if (!r->calls)
+		take_call(r, call);
+	else if (++r->n_calls == BP_FTEXT_BATCH)
+		bp_ftext_hand_over(r);
 }
 
 void bp_ftext_graph(struct bp_ftext *r, const struct bp_ftext_line *l)
@@ -645,24 +696,25 @@ void bp_ftext_graph(struct bp_ftext *r, const struct bp_ftext_line *l)
 
 	if (!c)
 		return;
-	count_line(r, c, l);
+	count_line(r, l);
 	if (memcmp(&r->columns, &l->columns, sizeof(l->columns)) != 0) {
 		r->columns = l->columns;
 		r->cpu_mask = 0;
 	}
-	if (l->cls == BP_FTEXT_COMMENT) {
-		comment(r, c, l);
-		return;
-	}
-	if (l->cls == BP_FTEXT_IRQ) {
-		c->irq = !l->irq_end;
+	if (l->cls == BP_FTEXT_COMMENT || l->cls == BP_FTEXT_IRQ) {
+		if (l->has_cpu)
+			c->lines++;
+		if (l->cls == BP_FTEXT_COMMENT)
+			comment(r, c, l);
+		else
+			c->irq = !l->irq_end;
 		return;
 	}
 	if (l->name)
 		func = bp_ftext_intern(r, l->name, l->name_len);
 	if (l->cls == BP_FTEXT_CLOSE && l->name)
 		r->counts.close_named++;
-	take_call(r, c, l, func);
+	put_call(r, l, func);
 }
 
 /* Bytes that may be read behind the start of the last column by what follows. */
@@ -761,7 +813,7 @@ static inline bool fast_columns(struct bp_ftext *r, const char *p, struct bp_fte
 			return false;
 		n = digits7(q + 1, 7, &frac);
 		q += 1 + n;
-		if (n != 6 || q >= z || *q != ' ')
+		if (n != 6 || q + 1 != z || *q != ' ')
 			return false;
 		l->has_time = true;
 		l->time_ns = v * 1000000000 + frac * 1000;
@@ -830,55 +882,111 @@ static inline const char *fast_spaces(const char *p, const char *e)
 	return bp_ftext_spaces(p, e);
 }
 
-bool bp_ftext_graph_fast(struct bp_ftext *r, const char *p, const char *e, const char *end)
+/* Whether what is at @p begins with the text of the tail; as many bytes as a tail has can be looked at. */
+static inline bool is_tail(const struct bp_ftext_tail *t, const char *p)
+{
+#ifdef __SSE2__
+	const __m128i *a = (const __m128i *)p, *b = (const __m128i *)t;
+	uint64_t m[4];
+
+#pragma GCC unroll 4
+	for (unsigned i = 0; i < 4; i++)
+		m[i] = (uint32_t)_mm_movemask_epi8(
+		    _mm_cmpeq_epi8(_mm_loadu_si128(a + i), _mm_loadu_si128(b + i)));
+	return t->len && !(~(m[0] | m[1] << 16 | m[2] << 32 | m[3] << 48) << (64 - t->len));
+#else
+	return t->len && !memcmp(p, t->text, t->len);
+#endif
+}
+
+/*
+ * The call at @q, by its text as a whole or else by its name; returns where the next line begins, NULL for
+ * what needs a closer look.
+ */
+static inline const char *fast_call(struct bp_ftext *r, const char *q, const char *end,
+				    struct bp_ftext_line *l, uint32_t *func)
+{
+	uint32_t *expect = &r->expect[r->before * 0x9e3779b1u >> (32 - BP_FTEXT_EXPECT_BITS)], at = *expect;
+	const char *nl, *e;
+	size_t len;
+
+	if ((size_t)(end - q) >= sizeof(struct bp_ftext_tail) && at < 2 * r->n_funcs &&
+	    is_tail(&r->tails[at], q)) {
+		l->cls = at & 1 ? BP_FTEXT_OPEN : BP_FTEXT_LEAF;
+		*func = at >> 1;
+		l->name = q;
+		before(r, at);
+		return q + r->tails[at].len;
+	}
+	nl = memchr(q, '\n', (size_t)(end - q));
+	if (!nl)
+		return NULL;
+	e = nl;
+	while (e > q && e[-1] == '\r')
+		e--;
+	l->name = q;
+	if (e - q > 3 && e[-1] == ';' && e[-2] == ')' && e[-3] == '(') {
+		l->cls = BP_FTEXT_LEAF;
+		e -= 3;
+	} else if (e - q > 4 && e[-1] == '{' && e[-2] == ' ' && e[-3] == ')' && e[-4] == '(') {
+		l->cls = BP_FTEXT_OPEN;
+		e -= 4;
+	} else if (e - q > 8 && q[0] == '}' && q[1] == ' ' && q[2] == '/' && q[3] == '*' && q[4] == ' ' &&
+		   e[-1] == '/' && e[-2] == '*' && e[-3] == ' ') {
+		l->cls = BP_FTEXT_CLOSE;
+		l->name = q + 5;
+		e -= 3;
+	} else {
+		return NULL;
+	}
+	/* A name that was seen before; the others are looked at more closely. */
+	len = (size_t)(e - l->name);
+	if (len > BP_FTEXT_NAME_MAX)
+		return NULL;
+	*func = bp_ftext_find(r, bp_ftext_hash(l->name, len), l->name, len, &at);
+	if (*func == BP_FTEXT_NONE)
+		return NULL;
+	if (l->cls == BP_FTEXT_CLOSE) {
+		r->counts.close_named++;
+		return nl + 1;
+	}
+	at = *func << 1 | (l->cls == BP_FTEXT_OPEN);
+	*expect = at;
+	before(r, at);
+	return nl + 1;
+}
+
+const char *bp_ftext_graph_fast(struct bp_ftext *r, const char *p, const char *end)
 {
 	const struct bp_ftext_columns *k = &r->columns;
 	struct bp_ftext_line l = {0};
-	uint32_t func = BP_FTEXT_NONE, at;
-	struct bp_ftext_cpu *c;
-	const char *q;
+	uint32_t func = BP_FTEXT_NONE;
+	const char *q, *next;
 
-	if (!k->bar || e - p < k->bar + 2 || end - p < k->bar + FAST_ROOM || p[k->bar] != '|' ||
-	    !fast_columns(r, p, &l))
-		return false;
-	q = fast_spaces(p + k->bar + 1, e);
-	if (q == e)
-		return false;
+	/* The text was written by another CPU. */
+	__builtin_prefetch(p + 1024);
+	/* The columns are digits, marks and blanks, but for these. */
+	if (!k->bar || end - p < k->bar + FAST_ROOM || p[k->bar] != '|' ||
+	    ((k->task || k->flags) && memchr(p, '\n', k->bar)) || !fast_columns(r, p, &l))
+		return NULL;
+	if (!r->cpus[l.cpu])
+		return NULL;
+	q = fast_spaces(p + k->bar + 1, end);
 	l.depth = (uint32_t)(q - (p + k->bar + 1));
-	if (e - q > 3 && e[-1] == ';' && e[-2] == ')' && e[-3] == '(') {
-		l.cls = BP_FTEXT_LEAF;
-		l.name_len = (uint32_t)(e - 3 - q);
-	} else if (e - q > 4 && e[-1] == '{' && e[-2] == ' ' && e[-3] == ')' && e[-4] == '(') {
-		l.cls = BP_FTEXT_OPEN;
-		l.name_len = (uint32_t)(e - 4 - q);
-	} else if (*q == '}') {
+	if (q < end - 1 && q[0] == '}' && q[1] == '\n') {
 		l.cls = BP_FTEXT_CLOSE;
-		if (e - q > 8 && q[1] == ' ' && q[2] == '/' && q[3] == '*' && q[4] == ' ' && e[-1] == '/' &&
-		    e[-2] == '*' && e[-3] == ' ') {
-			q += 5;
-			l.name_len = (uint32_t)(e - 3 - q);
-		} else if (e - q != 1) {
-			return false;
-		}
+		before(r, r->opened[l.depth / 2 % 64] | 0x80000000);
+		next = q + 2;
 	} else {
-		return false;
+		next = fast_call(r, q, end, &l, &func);
+		if (!next)
+			return NULL;
+		if (l.cls == BP_FTEXT_OPEN)
+			r->opened[l.depth / 2 % 64] = func;
 	}
-	c = r->cpus[l.cpu];
-	if (!c)
-		return false;
-	if (l.name_len) {
-		/* A name that was seen before; the others are looked at more closely. */
-		if (l.name_len > BP_FTEXT_NAME_MAX)
-			return false;
-		l.name = q;
-		func = bp_ftext_find(r, bp_ftext_hash(q, l.name_len), q, l.name_len, &at);
-		if (func == BP_FTEXT_NONE)
-			return false;
-		r->counts.close_named += l.cls == BP_FTEXT_CLOSE;
-	}
-	count_line(r, c, &l);
-	take_call(r, c, &l, func);
-	return true;
+	count_line(r, &l);
+	put_call(r, &l, func);
+	return next;
 }
 
 bool bp_ftext_switch(struct bp_ftext *r, const char *p, const char *e)

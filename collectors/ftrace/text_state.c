@@ -25,7 +25,9 @@ struct bp_err *bp_ftext_init(struct bp_ftext *r, struct bp_import *im)
 	r->tasks = calloc(r->cap_tasks, sizeof(*r->tasks));
 	r->cpus = calloc(BP_BUILDER_CPUS, sizeof(*r->cpus));
 	r->comms = calloc(COMM_SLOTS, sizeof(*r->comms));
-	if (r->slots && r->tasks && r->cpus && r->comms)
+	r->expect = calloc(1u << BP_FTEXT_EXPECT_BITS, sizeof(*r->expect));
+	r->seen = calloc(BP_BUILDER_CPUS, sizeof(*r->seen));
+	if (r->slots && r->tasks && r->cpus && r->comms && r->expect && r->seen)
 		return NULL;
 	bp_ftext_deinit(r);
 	return bp_err_nomem();
@@ -42,6 +44,7 @@ static void free_task(struct bp_ftext_task *t)
 
 void bp_ftext_deinit(struct bp_ftext *r)
 {
+	bp_ftext_queue_stop(r);
 	bp_err_free(r->err);
 	while (r->pieces) {
 		struct bp_ftext_piece *next = r->pieces->next;
@@ -59,6 +62,9 @@ void bp_ftext_deinit(struct bp_ftext *r)
 		free(r->cpus[i]);
 	}
 	free(r->funcs);
+	free(r->tails);
+	free(r->expect);
+	free(r->seen);
 	free(r->slots);
 	free(r->tasks);
 	free(r->extra);
@@ -166,6 +172,33 @@ static BP_MUST_CHECK struct bp_err *define(struct bp_ftext *r, struct bp_ftext_f
 	return bp_builder_func(r->b, space, addr, addr, f->name, f->module, &f->id);
 }
 
+static bool grow_tails(struct bp_ftext *r, uint32_t cap)
+{
+	struct bp_ftext_tail *p = realloc(r->tails, (size_t)cap * 2 * sizeof(*p));
+
+	if (!p)
+		return false;
+	r->tails = p;
+	return true;
+}
+
+static void add_tails(struct bp_ftext *r, uint32_t func, const struct bp_ftext_func *f)
+{
+	static const char *const ends[2] = {"();\n", "() {\n"};
+
+	for (uint32_t i = 0; i < 2; i++) {
+		struct bp_ftext_tail *t = &r->tails[func * 2 + i];
+		size_t len = f->key_len + strlen(ends[i]);
+
+		*t = (struct bp_ftext_tail){.len = 0};
+		if (len > sizeof(t->text))
+			continue;
+		memcpy(t->text, f->key, f->key_len);
+		memcpy(t->text + f->key_len, ends[i], len - f->key_len);
+		t->len = (uint32_t)len;
+	}
+}
+
 static __attribute__((noinline)) uint32_t add_func(struct bp_ftext *r, uint32_t hash, const char *key,
 						   size_t len)
 {
@@ -191,6 +224,10 @@ static __attribute__((noinline)) uint32_t add_func(struct bp_ftext *r, uint32_t 
 			return BP_FTEXT_NONE;
 		}
 		r->funcs = p;
+		if (!grow_tails(r, cap)) {
+			bp_ftext_fail(r, bp_err_nomem());
+			return BP_FTEXT_NONE;
+		}
 		r->cap_funcs = cap;
 	}
 	if (r->n_funcs * 2 >= r->n_slots && !grow_slots(r)) {
@@ -205,7 +242,8 @@ static __attribute__((noinline)) uint32_t add_func(struct bp_ftext *r, uint32_t 
 		return BP_FTEXT_NONE;
 	}
 	bp_ftext_find(r, hash, key, len, &at);
-	r->slots[at] = (struct bp_ftext_slot){hash, ++r->n_funcs};
+	r->slots[at] = (struct bp_ftext_slot){f->key, f->key_len, hash, ++r->n_funcs};
+	add_tails(r, r->n_funcs - 1, f);
 	return r->n_funcs - 1;
 }
 
@@ -401,6 +439,22 @@ static bool grow_tasks(struct bp_ftext *r)
 	return true;
 }
 
+struct bp_ftext_task *bp_ftext_known_task(const struct bp_ftext *r, uint32_t cpu, const char *key, size_t len)
+{
+	uint32_t hash;
+
+	if (len > BP_FTEXT_NAME_MAX)
+		len = BP_FTEXT_NAME_MAX;
+	hash = bp_ftext_hash(key, len);
+	for (uint32_t at = hash & (r->cap_tasks - 1); r->tasks[at]; at = (at + 1) & (r->cap_tasks - 1)) {
+		struct bp_ftext_task *t = r->tasks[at];
+
+		if (t->hash == hash && t->key_len == len && !memcmp(t->key, key, len))
+			return t->pid ? t : r->cpus[cpu]->idle;
+	}
+	return NULL;
+}
+
 struct bp_ftext_task *bp_ftext_task_of(struct bp_ftext *r, uint32_t cpu, const char *key, size_t len)
 {
 	uint32_t hash, at;
@@ -590,6 +644,22 @@ void bp_ftext_leave(struct bp_ftext *r, uint32_t cpu, uint32_t n)
 	if (__builtin_expect(c->holding, 0) && hold(r, cpu, n, BP_EV_RET))
 		return;
 	bp_ftext_fail(r, bp_builder_leave(r->b, cpu, n, c->newest_ns, 0));
+}
+
+void bp_ftext_leaf(struct bp_ftext *r, uint32_t cpu, uint32_t func, enum bp_ev_kind kind,
+		   uint64_t duration_ns)
+{
+	struct bp_ftext_cpu *c = r->cpus[cpu];
+	uint64_t start = c->newest_ns;
+
+	if (__builtin_expect(c->holding, 0)) {
+		bp_ftext_enter(r, cpu, func, kind);
+		c->newest_ns += duration_ns;
+		bp_ftext_leave(r, cpu, 1);
+		return;
+	}
+	c->newest_ns += duration_ns;
+	bp_ftext_fail(r, bp_builder_leaf(r->b, cpu, kind, r->funcs[func].id, start, c->newest_ns));
 }
 
 void bp_ftext_run_task(struct bp_ftext *r, uint32_t cpu, struct bp_ftext_task *t, uint64_t time_ns)
