@@ -443,8 +443,9 @@ static struct bp_err *run_task(struct importer *m, struct stream *st, struct tas
 
 /* ---- stacks; they are those of the task on the stream's CPU ---- */
 
-static struct bp_err *push(struct importer *m, struct stream *st, struct task *t, struct frame f,
-			   enum bp_ev_kind kind)
+static inline struct bp_err *push(struct importer *m, struct stream *st, struct task *t, uint64_t addr,
+				  uint32_t func, int32_t depth, uint32_t syscall, bool hardirq,
+				  enum bp_ev_kind kind)
 {
 	struct bp_err *err;
 
@@ -463,18 +464,18 @@ static struct bp_err *push(struct importer *m, struct stream *st, struct task *t
 		t->frames = grown;
 		t->cap = cap;
 	}
-	if (f.syscall == NO_SYSCALL && t->syscall != NO_SYSCALL && !t->n) {
-		f.syscall = t->syscall;
+	if (syscall == NO_SYSCALL && t->syscall != NO_SYSCALL && !t->n) {
+		syscall = t->syscall;
 		t->syscall = NO_SYSCALL;
 	}
-	if (f.syscall != NO_SYSCALL) {
-		err = bp_builder_syscall(m->b, st->number, f.syscall, st->key, 0);
+	if (syscall != NO_SYSCALL) {
+		err = bp_builder_syscall(m->b, st->number, syscall, st->key, 0);
 		if (err)
 			return err;
 	}
-	t->frames[t->n++] = f;
+	t->frames[t->n++] = (struct frame){addr, func, depth, syscall, hardirq};
 	m->im->stats->calls++;
-	return bp_builder_enter(m->b, st->number, kind, f.func, st->key, 0);
+	return bp_builder_enter(m->b, st->number, kind, func, st->key, 0);
 }
 
 /* Down to @n functions. */
@@ -599,7 +600,7 @@ static struct bp_err *graph_entry(struct importer *m, struct stream *st, struct 
 		return err;
 	for (uint32_t i = t->n; hardirq && i-- && !before;)
 		before = t->frames[i].hardirq;
-	err = push(m, st, t, (struct frame){addr, func, (int32_t)depth, NO_SYSCALL, hardirq},
+	err = push(m, st, t, addr, func, (int32_t)depth, NO_SYSCALL, hardirq,
 		   hardirq && !before ? BP_EV_IRQ : BP_EV_CALL);
 	st->key = written;
 	return err;
@@ -679,7 +680,7 @@ static struct bp_err *function(struct importer *m, struct stream *st, struct tas
 		if (caller != NO_FUNC && t->frames[i - 1].func == caller)
 			break;
 	err = leave_to(m, st, t, i, st->key);
-	return err ? err : push(m, st, t, (struct frame){0, func, NO_DEPTH, NO_SYSCALL, level >= 2}, kind);
+	return err ? err : push(m, st, t, 0, func, NO_DEPTH, NO_SYSCALL, level >= 2, kind);
 }
 
 static struct bp_err *sys_enter(struct importer *m, struct stream *st, struct task *t, struct event *ev)
@@ -711,7 +712,7 @@ static struct bp_err *sys_enter(struct importer *m, struct stream *st, struct ta
 		err = leave_to(m, st, t, 0, st->key);
 	if (err)
 		return err;
-	return push(m, st, t, (struct frame){0, func, NO_DEPTH, (uint32_t)nr, false}, BP_EV_CALL);
+	return push(m, st, t, 0, func, NO_DEPTH, (uint32_t)nr, false, BP_EV_CALL);
 }
 
 static struct bp_err *sys_exit(struct importer *m, struct stream *st, struct task *t)
@@ -751,7 +752,7 @@ static struct bp_err *span(struct importer *m, struct stream *st, struct task *t
 	st->in->has_spans = true;
 	if (!entry)
 		return leave_func(m, st, t, func);
-	return push(m, st, t, (struct frame){0, func, NO_DEPTH, NO_SYSCALL, true}, BP_EV_IRQ);
+	return push(m, st, t, 0, func, NO_DEPTH, NO_SYSCALL, true, BP_EV_IRQ);
 }
 
 static struct bp_err *initcall(struct importer *m, struct stream *st, struct task *t, const struct event *ev)
@@ -793,7 +794,7 @@ static struct bp_err *initcall(struct importer *m, struct stream *st, struct tas
 	in->has_spans = true;
 	if (ev->kind == INITCALL_FINISH)
 		return leave_func(m, st, t, func);
-	return push(m, st, t, (struct frame){0, func, NO_DEPTH, NO_SYSCALL, false}, BP_EV_CALL);
+	return push(m, st, t, 0, func, NO_DEPTH, NO_SYSCALL, false, BP_EV_CALL);
 }
 
 /* ---- events that are not about stacks ---- */
