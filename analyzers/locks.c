@@ -2,6 +2,7 @@
 /* Locks of QEMU: who waited for which, for how long, and who held it; condition variables and events beside
  * them. */
 #include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -403,6 +404,24 @@ static void cell(void *ctx, size_t i, size_t field, struct bp_cell *c)
 		bp_cell_str(c, bp_strbuf_str(&x->text));
 }
 
+/* Of what says where in the program, text has columns that have something in them. */
+static const char *shown_columns(const struct table *t, size_t n, char *text, size_t cap)
+{
+	bool site = false, guest = false, stack = false;
+
+	for (size_t i = 0; i < n; i++) {
+		const struct bp_tally_row *row = &t->sums->rows[t->index[i]];
+
+		site |= row->key[t->which == HOLDERS ? 3 : 2] != 0;
+		guest |= row->key[t->which == HOLDERS ? 4 : 3] != BP_WALK_NO_FUNC;
+		stack |= row->extra != 0;
+	}
+	snprintf(text, cap, "waits,wait_total_ns,wait_max_ns,lock,thread%s%s%s%s",
+		 t->which == HOLDERS ? ",holder_was,known_from" : "", site ? ",call_site" : "",
+		 guest ? ",guest_function" : "", stack ? ",stack" : "");
+	return text;
+}
+
 static struct bp_err *table(struct locks *x, struct bp_report *r, enum which which)
 {
 	static const struct {
@@ -418,10 +437,7 @@ static struct bp_err *table(struct locks *x, struct bp_report *r, enum which whi
 			 "waits,wait_total_ns,wait_max_ns,lock,thread,holder_was,known_from,call_site,guest_"
 			 "function,stack",
 			 holder_fields, holder_cols, BP_ARRAY_SIZE(holder_cols)},
-	    [WAITERS] =
-		{"waiters", "Waiters",
-		 "waits,wait_total_ns,wait_max_ns,wait_avg_ns,lock,thread,call_site,guest_function,stack",
-		 waiter_fields, waiter_cols, BP_ARRAY_SIZE(waiter_cols)},
+	    [WAITERS] = {"waiters", "Waiters", NULL, waiter_fields, waiter_cols, BP_ARRAY_SIZE(waiter_cols)},
 	    [OTHERS] = {"conditions", "Condition variables and events, which are no locks",
 			"waits,wait_total_ns,wait_max_ns,wait_avg_ns,type,address,object", other_fields,
 			other_cols, BP_ARRAY_SIZE(other_cols)},
@@ -447,6 +463,7 @@ static struct bp_err *table(struct locks *x, struct bp_report *r, enum which whi
 	    .main = which == LOCKS,
 	};
 	bp_autofree size_t *index = malloc((t.sums->n + 1) * sizeof(*index));
+	char text[160];
 
 	if (!index)
 		return bp_err_nomem();
@@ -457,6 +474,8 @@ static struct bp_err *table(struct locks *x, struct bp_report *r, enum which whi
 	}
 	if (!v.n_rows && which != LOCKS)
 		return NULL;
+	if (which == HOLDERS || which == WAITERS)
+		v.text_time = shown_columns(&t, v.n_rows, text, sizeof(text));
 	return bp_view_add(x->a, r, &v);
 }
 

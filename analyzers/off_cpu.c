@@ -172,7 +172,7 @@ static struct bp_err *off_cpu_run(struct bp_analysis *a, struct bp_report *r)
 	    .title = "Off the CPU, by thread, reason and stack",
 	    .fields = fields,
 	    .n_fields = BP_ARRAY_SIZE(fields),
-	    .text_time = "count,total_ns,avg_ns,max_ns,thread,class,rule,where,lock,stack",
+	    .text_time = "count,total_ns,max_ns,thread,class,where,lock,rule",
 	    .sort_time = "total_ns",
 	    .cell = cell,
 	    .ctx = &x,

@@ -133,6 +133,24 @@ static void slices(const struct bp_wait_thread *t, size_t field, struct bp_cell 
 	bp_cell_pct(c, sqrt(square / (double)t->n_slices), mean);
 }
 
+/* The second table. */
+static const struct bp_field slice_fields[] = {
+    {"thread", "THREAD", BP_COL_STR, false},   {"tid", "TID", BP_COL_COUNT, false},
+    {"role", "ROLE", BP_COL_STR, false},       {"slices", "SLICES", BP_COL_COUNT, false},
+    {"slice_p10_ns", "P10", BP_COL_NS, false}, {"slice_p50_ns", "P50", BP_COL_NS, false},
+    {"slice_p90_ns", "P90", BP_COL_NS, false}, {"slice_max_ns", "MAX", BP_COL_NS, false},
+    {"slice_avg_ns", "AVG", BP_COL_NS, false}, {"slice_cv_pct", "CV%", BP_COL_PERCENT, false},
+};
+static const uint8_t slice_cols[] = {V_THREAD, V_TID, V_ROLE, V_SLICES, V_P10,
+				     V_P50,    V_P90, V_MAX,  V_AVG,    V_CV};
+
+static void cell(void *ctx, size_t row, size_t field, struct bp_cell *c);
+
+static void slice_cell(void *ctx, size_t row, size_t field, struct bp_cell *c)
+{
+	cell(ctx, row, slice_cols[field], c);
+}
+
 static void cell(void *ctx, size_t row, size_t field, struct bp_cell *c)
 {
 	static const uint8_t class_of[] = {
@@ -232,8 +250,8 @@ static struct bp_err *vcpus_run(struct bp_analysis *a, struct bp_report *r)
 	    .title = "Threads of QEMU: running, or why not",
 	    .fields = fields,
 	    .n_fields = BP_ARRAY_SIZE(fields),
-	    .text_time = "thread,tid,role,switches,running_ns,preempted_ns,lock_wait_ns,halted_ns,io_wait_ns,"
-			 "other_ns,slice_p10_ns,slice_p50_ns,slice_p90_ns,slice_max_ns,slice_cv_pct",
+	    .text_time =
+		"thread,role,switches,running_ns,preempted_ns,lock_wait_ns,halted_ns,io_wait_ns,other_ns",
 	    .cell = cell,
 	    .ctx = &x,
 	    .main = true,
@@ -246,6 +264,21 @@ static struct bp_err *vcpus_run(struct bp_analysis *a, struct bp_report *r)
 		return err;
 	v.n_rows = x.n;
 	bp_waits_title(a, x.w, r, "vCPUs");
+	err = bp_view_add(a, r, &v);
+	if (err)
+		return err;
+	v = (struct bp_view_table){
+	    .id = "slices",
+	    .title = "Time slices: are they even?",
+	    .fields = slice_fields,
+	    .n_fields = BP_ARRAY_SIZE(slice_fields),
+	    .text_time =
+		"thread,tid,role,slices,slice_p10_ns,slice_p50_ns,slice_p90_ns,slice_max_ns,slice_avg_ns,"
+		"slice_cv_pct",
+	    .n_rows = x.n,
+	    .cell = slice_cell,
+	    .ctx = &x,
+	};
 	err = bp_view_add(a, r, &v);
 	if (err)
 		return err;

@@ -214,6 +214,23 @@ static struct bp_err *make_row_shown(struct bp_analysis *a)
 	return NULL;
 }
 
+static bool thread_matches(const struct bp_trace *t, const struct bp_patterns *p)
+{
+	size_t n;
+	const struct bp_fact *f = bp_trace_facts(t, &n);
+
+	for (size_t i = 0; i < n; i++) {
+		char number[24];
+
+		if (f[i].kind != BP_FACT_THREAD)
+			continue;
+		snprintf(number, sizeof(number), "%" PRIu64, f[i].v[0]);
+		if (bp_patterns_match(p, f[i].s1, NULL) || bp_patterns_match(p, number, NULL))
+			return true;
+	}
+	return false;
+}
+
 static struct bp_err *make_filters(struct bp_analysis *a)
 {
 	const struct bp_query *q = a->query;
@@ -243,6 +260,12 @@ static struct bp_err *make_filters(struct bp_analysis *a)
 			a->walk.arg = a;
 			return NULL;
 		}
+	}
+	/* Threads of the host are for the views of waits to choose from; in others, nothing is left. */
+	if (thread_matches(a->trace, q->processes)) {
+		a->walk.task_ok = task_ok;
+		a->walk.arg = a;
+		return NULL;
 	}
 	return bp_err_new(BP_EUSAGE, "no process of this recording matches --process");
 }

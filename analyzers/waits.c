@@ -77,6 +77,7 @@ struct bp_waits_private {
 	size_t n_words, word_slots;
 	struct lock *locks;
 	size_t n_locks, cap_locks;
+	bool any_in; /* threads are seen to get a CPU, so times off it have an end */
 	bool failed;
 };
 
@@ -425,6 +426,21 @@ static struct bp_off_verdict why(struct bp_waits *w, const struct live *l, const
 	return bp_off_classify(w->trace, &f);
 }
 
+static void end_off(struct bp_waits *w, struct live *l, uint64_t time_ns, bool open)
+{
+	struct bp_waits_private *p = w->priv;
+	struct bp_wait_thread *t = &w->threads[l->off.thread];
+	uint64_t ns = time_ns > l->off.out.time_ns ? time_ns - l->off.out.time_ns : 0;
+
+	l->off.in_ns = time_ns > l->off.out.time_ns ? time_ns : l->off.out.time_ns;
+	l->off.open = open;
+	t->ns[l->off.why.cls] += ns;
+	if (l->off.woken_ns && l->off.woken_ns <= l->off.in_ns)
+		t->delay_ns += l->off.in_ns - l->off.woken_ns;
+	if (p->ops && p->ops->on_off)
+		p->ops->on_off(p->ctx, w, &l->off);
+}
+
 static void take_out(struct bp_waits *w, const struct bp_wait *r)
 {
 	struct live *l = live_of(w, r->thread, r->cpu, r->time_ns);
@@ -432,6 +448,9 @@ static void take_out(struct bp_waits *w, const struct bp_wait *r)
 
 	if (!l)
 		return;
+	/* It must have got a CPU again, but that was not recorded. */
+	if (l->state == OFF)
+		end_off(w, l, l->since, true);
 	t = &w->threads[l->thread];
 	t->switches++;
 	t->stacks[bp_stack_kind(w->trace, r->kstack)]++;
@@ -458,27 +477,13 @@ static void take_out(struct bp_waits *w, const struct bp_wait *r)
 		l->call.kstack = r->kstack;
 }
 
-static void end_off(struct bp_waits *w, struct live *l, uint64_t time_ns, bool open)
-{
-	struct bp_waits_private *p = w->priv;
-	struct bp_wait_thread *t = &w->threads[l->off.thread];
-	uint64_t ns = time_ns > l->off.out.time_ns ? time_ns - l->off.out.time_ns : 0;
-
-	l->off.in_ns = time_ns > l->off.out.time_ns ? time_ns : l->off.out.time_ns;
-	l->off.open = open;
-	t->ns[l->off.why.cls] += ns;
-	if (l->off.woken_ns && l->off.woken_ns <= l->off.in_ns)
-		t->delay_ns += l->off.in_ns - l->off.woken_ns;
-	if (p->ops && p->ops->on_off)
-		p->ops->on_off(p->ctx, w, &l->off);
-}
-
 static void take_in(struct bp_waits *w, const struct bp_wait *r)
 {
 	struct live *l = live_of(w, r->thread, r->cpu, r->time_ns);
 
 	if (!l)
 		return;
+	w->priv->any_in = true;
 	if (l->state == OFF) {
 		end_off(w, l, r->time_ns, false);
 		l->back_ns = r->time_ns;
@@ -673,7 +678,14 @@ static void take_sample(struct bp_waits *w, const struct bp_wait *r)
 		return;
 	t = &w->threads[l->thread];
 	off.thread = l->thread;
+	if (r->addr) {
+		l->in_futex = true;
+		l->call = (struct bp_futex_wait){.addr = r->addr, .op = r->other};
+		off.futex = true;
+		off.addr = r->addr;
+	}
 	off.why = why(w, l, r);
+	l->in_futex &= !r->addr;
 	t->n[off.why.cls]++;
 	t->stacks[bp_stack_kind(w->trace, r->kstack)]++;
 	if (p->ops && p->ops->on_off)
@@ -681,11 +693,16 @@ static void take_sample(struct bp_waits *w, const struct bp_wait *r)
 }
 
 /* What was going on on a CPU, or in a thread, is not known any more. */
-static void forget(struct bp_waits *w)
+static void forget(struct bp_waits *w, uint64_t time_ns)
 {
 	for (size_t i = 0; i < w->priv->n_live; i++) {
 		struct live *l = &w->priv->live[i];
 
+		if (l->state == OFF)
+			end_off(w, l, l->since, true);
+		else if (l->state == RUNNING && time_ns > l->since)
+			w->threads[l->thread].running_ns += time_ns - l->since;
+		l->since = UINT64_MAX;
 		l->in_futex = l->wants = l->let_go = false;
 		l->state = UNKNOWN;
 	}
@@ -725,7 +742,7 @@ static void take(struct bp_waits *w, const struct bp_wait *r)
 		break;
 	case BP_WAIT_LOST:
 		w->lost += (uint64_t)r->value;
-		forget(w);
+		forget(w, r->time_ns);
 		break;
 	default:
 		live_of(w, r->thread, r->cpu, r->time_ns);
@@ -756,13 +773,13 @@ static struct bp_err *pass(struct bp_waits *w, struct bp_wait_decoder *d, uint64
 			bp_err_ignore(err);
 			w->damaged += second;
 			if (second)
-				forget(w);
+				forget(w, w->last_ns);
 			continue;
 		}
 		if (err)
 			return err;
 		if (second && bp_trace_waits_gap(w->trace, i))
-			forget(w);
+			forget(w, w->last_ns);
 		for (size_t k = 0; k < n && !w->priv->failed; k++) {
 			if (recs[k].time_ns < from_ns || (to_ns && recs[k].time_ns > to_ns))
 				continue;
@@ -805,7 +822,7 @@ struct bp_err *bp_waits_run(const struct bp_trace *t, uint64_t from_ns, uint64_t
 		struct live *l = &w->priv->live[i];
 
 		if (l->state == OFF)
-			end_off(w, l, w->last_ns, true);
+			end_off(w, l, w->priv->any_in ? w->last_ns : l->since, true);
 		else if (l->state == RUNNING && w->last_ns > l->since)
 			w->threads[l->thread].running_ns += w->last_ns - l->since;
 		if (l->in_futex)
@@ -951,6 +968,8 @@ void bp_waits_thread_name(const struct bp_waits *w, uint32_t thread, struct bp_s
 		bp_strbuf_adds(sb, "[unknown]");
 	else if (*t->comm)
 		bp_strbuf_adds(sb, t->comm);
+	else if (t->tid == UINT32_MAX)
+		bp_strbuf_adds(sb, "[unknown]");
 	else if (t->tid)
 		bp_strbuf_addf(sb, "[%u]", t->tid);
 	else

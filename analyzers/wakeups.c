@@ -134,7 +134,8 @@ static struct bp_err *wakeups_run(struct bp_analysis *a, struct bp_report *r)
 	v.ctx = &chains;
 	v.main = false;
 	v.n_rows = x.chains.n < BP_TALLY_MAX ? x.chains.n : BP_TALLY_MAX;
-	err = bp_view_add(a, r, &v);
+	if (v.n_rows)
+		err = bp_view_add(a, r, &v);
 	if (err)
 		return err;
 	bp_waits_notes(x.w, r);

@@ -29,9 +29,11 @@ static const char help[] =
     "                         one took one nanosecond\n"
     "      --min-us N         leave out calls shorter than N microseconds (with --clock=insns: thousand\n"
     "                         instructions); not with folded\n"
+    "      --off-cpu          folded: times that threads of QEMU were off the CPU, from the recording's "
+    "waits\n"
     "  -h, --help             show this help\n";
 
-enum { OPT_FORMAT = 256, OPT_CLOCK, OPT_MIN_US };
+enum { OPT_FORMAT = 256, OPT_CLOCK, OPT_MIN_US, OPT_OFF_CPU };
 
 static const struct option options[] = {
     {"format", required_argument, NULL, OPT_FORMAT},
@@ -39,6 +41,7 @@ static const struct option options[] = {
     {"output", required_argument, NULL, 'o'},
     {"clock", required_argument, NULL, OPT_CLOCK},
     {"min-us", required_argument, NULL, OPT_MIN_US},
+    {"off-cpu", no_argument, NULL, OPT_OFF_CPU},
     {"help", no_argument, NULL, 'h'},
     {NULL, 0, NULL, 0},
 };
@@ -53,6 +56,8 @@ static const struct format {
     {.name = "chrome", .write = bp_export_chrome, .slices = true},
     {.name = "speedscope", .write = bp_export_speedscope, .slices = true},
 };
+
+static const struct format off_cpu = {.name = "folded", .write = bp_export_off_cpu};
 
 /* Enough to make writes few; little enough to keep. */
 #define DRAIN_BYTES (256u << 10)
@@ -327,7 +332,7 @@ static struct bp_err *run(int argc, char **argv, int *status)
 	struct bp_export x = {.clock = BP_CLOCK_TIME};
 	const struct format *format = NULL;
 	const char *input = NULL, *output = NULL;
-	bool has_min = false;
+	bool has_min = false, waits = false;
 	struct bp_err *err;
 	int c;
 
@@ -361,6 +366,9 @@ static struct bp_err *run(int argc, char **argv, int *status)
 				return err;
 			has_min = true;
 			break;
+		case OPT_OFF_CPU:
+			waits = true;
+			break;
 		case 'h':
 			fputs(help, stdout);
 			return NULL;
@@ -375,6 +383,13 @@ static struct bp_err *run(int argc, char **argv, int *status)
 		return bp_err_new(BP_EUSAGE, "--format=folded|perfetto|chrome|speedscope is missing");
 	if (has_min && !format->slices)
 		return bp_err_new(BP_EUSAGE, "--min-us has no meaning with --format=%s", format->name);
+	if (waits && format != &formats[0])
+		return bp_err_new(BP_EUSAGE, "--off-cpu belongs to --format=folded");
+	if (waits && x.clock == BP_CLOCK_INSNS)
+		return bp_err_new(BP_EUSAGE,
+				  "--off-cpu has no instructions: who is off the CPU executes none");
+	if (waits)
+		format = &off_cpu;
 	if (output && !strcmp(output, "-"))
 		output = NULL;
 	if (format->binary && !output && isatty(STDOUT_FILENO))

@@ -87,6 +87,8 @@ struct bp_err *bp_slices_run(struct bp_export *x, const struct bp_slice_ops *ops
 			     size_t *n_seen) BP_MUST_CHECK;
 
 struct bp_err *bp_export_folded(struct bp_export *x) BP_MUST_CHECK;
+/** bp_export_off_cpu() - the same of the times that threads of QEMU were off the CPU */
+struct bp_err *bp_export_off_cpu(struct bp_export *x) BP_MUST_CHECK;
 struct bp_err *bp_export_chrome(struct bp_export *x) BP_MUST_CHECK;
 struct bp_err *bp_export_perfetto(struct bp_export *x) BP_MUST_CHECK;
 struct bp_err *bp_export_speedscope(struct bp_export *x) BP_MUST_CHECK;

@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #include "cmd/cmd.h"
+#include "cmd/import_host.h"
 #include "collectors/import.h"
 #include "collectors/sched.h"
 #include "core/builder.h"
@@ -34,12 +35,14 @@ static const char help[] =
     "      --kallsyms FILE      names from a System.map or a copy of /proc/kallsyms\n"
     "      --modules FILE       where modules were: a copy of /proc/modules\n"
     "      --kaslr=SLIDE        auto (the default), or by how much KASLR moved the kernel: 0x1e000000\n"
+    "      --maps FILE          copy of QEMU's /proc/PID/maps, to name its locks in a trace of the host\n"
+    "      --qemu BINARY        QEMU's binary (default: as in --maps)\n"
     "  -q, --quiet              no progress, no summary, no notes\n"
     "  -h, --help               show this help\n"
     "\n"
     "FILE may be packed by gzip, xz or zstd, and - is standard input. Formats:\n";
 
-enum { OPT_FORMAT = 256, OPT_VMLINUX, OPT_KALLSYMS, OPT_MODULES, OPT_KASLR };
+enum { OPT_FORMAT = 256, OPT_VMLINUX, OPT_KALLSYMS, OPT_MODULES, OPT_KASLR, OPT_MAPS, OPT_QEMU };
 
 static const struct option options[] = {
     {"output", required_argument, NULL, 'o'},
@@ -48,6 +51,8 @@ static const struct option options[] = {
     {"kallsyms", required_argument, NULL, OPT_KALLSYMS},
     {"modules", required_argument, NULL, OPT_MODULES},
     {"kaslr", required_argument, NULL, OPT_KASLR},
+    {"maps", required_argument, NULL, OPT_MAPS},
+    {"qemu", required_argument, NULL, OPT_QEMU},
     {"quiet", no_argument, NULL, 'q'},
     {"help", no_argument, NULL, 'h'},
     {NULL, 0, NULL, 0},
@@ -569,6 +574,16 @@ static BP_MUST_CHECK struct bp_err *prepare(struct job *j)
 	return NULL;
 }
 
+static BP_MUST_CHECK struct bp_err *host_names(struct job *j)
+{
+	bp_cleanup(bp_strbuf_deinit) struct bp_strbuf said = BP_STRBUF_INIT;
+	struct bp_err *err = bp_import_host_names(j->sched, j->builder, j->o->maps, j->o->qemu, &said);
+
+	if (said.len)
+		note(j, "%s", bp_strbuf_str(&said));
+	return err ? err : bp_sched_flush(j->sched);
+}
+
 static BP_MUST_CHECK struct bp_err *convert(struct job *j, const char *const *paths, size_t n)
 {
 	struct bp_err *err = NULL;
@@ -580,7 +595,9 @@ static BP_MUST_CHECK struct bp_err *convert(struct job *j, const char *const *pa
 	if (j->foreign)
 		bp_foreign_settle(j->foreign, &j->fit);
 	note_names(j);
-	err = write_infos(j);
+	err = host_names(j);
+	if (!err)
+		err = write_infos(j);
 	if (!err)
 		err = bp_builder_finish(j->builder, j->stopped ? "interrupt" : "end of trace");
 	if (!err)
@@ -746,6 +763,12 @@ static struct bp_err *run(int argc, char **argv, int *status)
 		case OPT_MODULES:
 			o.names.modules = optarg;
 			break;
+		case OPT_MAPS:
+			o.maps = optarg;
+			break;
+		case OPT_QEMU:
+			o.qemu = optarg;
+			break;
 		case OPT_KASLR:
 			err = set_slide(&o.names, optarg);
 			break;
@@ -759,6 +782,8 @@ static struct bp_err *run(int argc, char **argv, int *status)
 			err = bp_err_new(BP_EUSAGE, "see bootprof import --help");
 		}
 	}
+	if (!err && o.qemu && !o.maps)
+		err = bp_err_new(BP_EUSAGE, "--qemu needs --maps: where the binary was when it was traced");
 	if (!err && optind == argc)
 		err = bp_err_new(BP_EUSAGE, "no file to import; - is standard input");
 	if (!err)

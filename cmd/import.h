@@ -13,6 +13,8 @@
 struct bp_import_options {
 	const char *format; /* of an importer; NULL: found out from the beginning of the file */
 	struct bp_foreign_options names;
+	const char *maps; /* copy of /proc/PID/maps of the QEMU that was traced; NULL: none */
+	const char *qemu; /* its binary; NULL: as in the maps */
 	const char *command; /* whose progress and notes go to standard error; NULL: none of them */
 };
 

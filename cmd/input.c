@@ -23,14 +23,21 @@ static bool is_stream(const char *path)
 struct bp_err *bp_input_open(const char *path, struct bp_trace **ret)
 {
 	const struct bp_import_options foreign = {.command = ""};
+
+	return bp_input_open_with(path, &foreign, ret);
+}
+
+struct bp_err *bp_input_open_with(const char *path, const struct bp_import_options *foreign,
+				  struct bp_trace **ret)
+{
 	struct bp_err *err;
 
 	if (path && is_stream(path))
-		return bp_import_open(path, &foreign, ret);
+		return bp_import_open(path, foreign, ret);
 	err = bp_trace_open(path ? path : BP_DEFAULT_FILE, ret);
 	if (err && path && bp_err_code(err) == BP_EDATA && !bp_trace_is_recording(path)) {
 		bp_err_free(err);
-		return bp_import_open(path, &foreign, ret);
+		return bp_import_open(path, foreign, ret);
 	}
 
 	if (err && !path && access(BP_DEFAULT_FILE, F_OK))

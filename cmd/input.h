@@ -8,6 +8,8 @@
 #include "core/strbuf.h"
 #include "core/trace.h"
 
+struct bp_import_options;
+
 /**
  * bp_input_open() - bp_trace_open() with a hint when the default file is not there
  * @path: NULL: BP_DEFAULT_FILE. A file that is no recording, a pipe, or "-" is read as a foreign trace
@@ -22,6 +24,10 @@ struct bp_err *bp_input_open(const char *path, struct bp_trace **ret) BP_MUST_CH
  */
 struct bp_err *bp_input_summary(const char *command, const char *path, const struct bp_query *query,
 				struct bp_summary **ret) BP_MUST_CHECK;
+
+/** bp_input_open_with() - the same, with options for what is no recording */
+struct bp_err *bp_input_open_with(const char *path, const struct bp_import_options *foreign,
+				  struct bp_trace **ret) BP_MUST_CHECK;
 
 /** bp_input_damage_text() - add what damage took from the recording, as one line without newline; nothing if
  * sound */

@@ -8,6 +8,7 @@
 
 #include "analyzers/view.h"
 #include "cmd/cmd.h"
+#include "cmd/import.h"
 #include "cmd/input.h"
 #include "cmd/output.h"
 #include "cmd/query.h"
@@ -25,6 +26,9 @@ static const char help_options[] =
     "\n"
     "Input and output:\n"
     "  -i, --input FILE         the recording (default " BP_DEFAULT_FILE ")\n"
+    "      --maps FILE          FILE is a trace of the host: copy of QEMU's /proc/PID/maps, to name its "
+    "locks\n"
+    "      --qemu BINARY        QEMU's binary (default: as in --maps)\n"
     "      --format=FORMAT      text (the default), json or csv\n"
     "  -C, --clock=CLOCK        time (the default: host time) or insns (instructions)\n"
     "  -s, --sort COLUMN        sort by this column\n"
@@ -43,6 +47,8 @@ static const char help_options[] =
 
 enum {
 	OPT_PER_VCPU = 256,
+	OPT_MAPS,
+	OPT_QEMU,
 	OPT_LINES,
 	OPT_VMLINUX,
 	OPT_CALLERS,
@@ -51,6 +57,8 @@ enum {
 static const struct option options[] = {
     {"input", required_argument, NULL, 'i'},
     {"limit", required_argument, NULL, 'n'},
+    {"maps", required_argument, NULL, OPT_MAPS},
+    {"qemu", required_argument, NULL, OPT_QEMU},
     {"per-vcpu", no_argument, NULL, OPT_PER_VCPU},
     {"lines", no_argument, NULL, OPT_LINES},
     {"vmlinux", required_argument, NULL, OPT_VMLINUX},
@@ -65,6 +73,7 @@ struct request {
 	struct bp_query query;
 	struct bp_output_how how;
 	const char *input;
+	struct bp_import_options foreign; /* should it be no recording */
 	const struct bp_view *view;
 	long limit; /* -1: not given */
 	bool help;
@@ -105,6 +114,12 @@ static struct bp_err *option(struct request *rq, int c, const char *arg)
 		if (!err)
 			rq->limit = (long)n;
 		return err;
+	case OPT_MAPS:
+		rq->foreign.maps = arg;
+		break;
+	case OPT_QEMU:
+		rq->foreign.qemu = arg;
+		break;
 	case OPT_PER_VCPU:
 		q->per_vcpu = true;
 		break;
@@ -171,6 +186,8 @@ static struct bp_err *parse(struct request *rq, int argc, char **argv)
 			return bp_err_new(BP_EUSAGE, "one recording at a time, not also '%s'", argv[optind]);
 		rq->input = argv[optind];
 	}
+	if (rq->foreign.qemu && !rq->foreign.maps)
+		return bp_err_new(BP_EUSAGE, "--qemu needs --maps: where the binary was when it was traced");
 	if (q->callers && rq->view != &bp_view_tree)
 		return bp_err_new(BP_EUSAGE, "--callers belongs to the view tree");
 	rows = rq->limit >= 0                     ? (size_t)rq->limit
@@ -199,7 +216,8 @@ static void report_destroyp(struct bp_report **r)
 
 static struct bp_err *run(int argc, char **argv, int *status)
 {
-	bp_cleanup(query_deinitp) struct request rq = {.limit = -1, .query = {.min_percent = 1}};
+	bp_cleanup(query_deinitp) struct request rq = {
+	    .limit = -1, .query = {.min_percent = 1}, .foreign = {.command = ""}};
 	bp_cleanup(bp_input_closep) struct bp_trace *trace = NULL;
 	bp_cleanup(bp_analysis_destroyp) struct bp_analysis *a = NULL;
 	bp_cleanup(report_destroyp) struct bp_report *r = NULL;
@@ -212,7 +230,7 @@ static struct bp_err *run(int argc, char **argv, int *status)
 		print_help();
 		return NULL;
 	}
-	err = bp_input_open(rq.input, &trace);
+	err = bp_input_open_with(rq.input, &rq.foreign, &trace);
 	if (!err)
 		err = bp_analysis_create(trace, &rq.query, &a);
 	if (!err)

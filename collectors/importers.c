@@ -10,5 +10,7 @@ const struct bp_importer *const bp_importers[] = {
     &bp_import_symbolised,
     &bp_import_ftrace_text,
     &bp_import_trace_dat,
+    &bp_import_perf_script,
+    &bp_import_dmesg,
     NULL,
 };

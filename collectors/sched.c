@@ -7,7 +7,8 @@
 
 #include "core/cleanup.h"
 
-#define HELD 4096u /* records kept back at least; twice that are at most */
+#define WORDS 16384u /* half of them are used at most */
+#define HELD 4096u   /* records kept back at least; twice that are at most */
 #define THREADS_MAX 65536u
 #define SLOTS (2 * THREADS_MAX)
 
@@ -28,6 +29,8 @@ struct bp_sched {
 	struct thread *threads; /* open hash, SLOTS */
 	uint32_t n_threads;
 	char text[2][512]; /* names made to end */
+	uint64_t *words;   /* open hash of futex addresses, WORDS */
+	size_t n_words;
 };
 
 void bp_sched_destroy(struct bp_sched *s)
@@ -37,6 +40,7 @@ void bp_sched_destroy(struct bp_sched *s)
 	bp_wait_log_destroy(s->log);
 	free(s->held);
 	free(s->threads);
+	free(s->words);
 	free(s);
 }
 
@@ -125,6 +129,47 @@ static BP_MUST_CHECK struct bp_err *let_go(struct bp_sched *s, size_t n)
 	return err;
 }
 
+static BP_MUST_CHECK struct bp_err *add_word(struct bp_sched *s, uint64_t addr)
+{
+	size_t h = (size_t)(addr * 0x9e3779b97f4a7c15ull >> 40) & (WORDS - 1);
+
+	if (!s->words)
+		s->words = calloc(WORDS, sizeof(*s->words));
+	if (!s->words)
+		return bp_err_nomem();
+	while (s->words[h] && s->words[h] != addr)
+		h = (h + 1) & (WORDS - 1);
+	if (!s->words[h] && s->n_words < WORDS / 2) {
+		s->words[h] = addr;
+		s->n_words++;
+	}
+	return NULL;
+}
+
+const uint64_t *bp_sched_words(const struct bp_sched *s, size_t *n)
+{
+	*n = s->words ? WORDS : 0;
+	return s->words;
+}
+
+uint32_t bp_sched_n_frames(const struct bp_sched *s)
+{
+	return s->log ? bp_wait_log_n_frames(s->log) : 0;
+}
+
+struct bp_host_frame bp_sched_get_frame(const struct bp_sched *s, uint32_t id)
+{
+	return bp_wait_log_get_frame(s->log, id);
+}
+
+struct bp_err *bp_sched_name(struct bp_sched *s, uint32_t id, const char *name, uint64_t offset,
+			     const char *module)
+{
+	struct bp_err *err = use_log(s);
+
+	return err ? err : bp_wait_log_name(s->log, id, name, offset, module);
+}
+
 struct bp_err *bp_sched_add(struct bp_sched *s, const struct bp_wait *rec)
 {
 	struct bp_err *err = NULL;
@@ -137,6 +182,8 @@ struct bp_err *bp_sched_add(struct bp_sched *s, const struct bp_wait *rec)
 	}
 	if (s->n_held == 2 * HELD)
 		err = let_go(s, HELD);
+	if (!err && rec->kind == BP_WAIT_FUTEX && rec->addr)
+		err = add_word(s, rec->addr);
 	if (err)
 		return err;
 	t = rec->kind == BP_WAIT_IN ? NULL : thread_of(s, rec->thread);

@@ -60,6 +60,15 @@ struct bp_err *bp_sched_kernel_frame(struct bp_sched *s, uint64_t addr, const ch
 struct bp_err *bp_sched_stack(struct bp_sched *s, uint32_t tid, bool user, const uint32_t *frames,
 			      size_t n) BP_MUST_CHECK;
 
+/** bp_sched_words() - addresses of futexes that were waited on, each once, 0 in between; borrowed */
+const uint64_t *bp_sched_words(const struct bp_sched *s, size_t *n);
+
+/** bp_sched_n_frames(), bp_sched_get_frame(), bp_sched_name() - as those of struct bp_wait_log */
+uint32_t bp_sched_n_frames(const struct bp_sched *s);
+struct bp_host_frame bp_sched_get_frame(const struct bp_sched *s, uint32_t id);
+struct bp_err *bp_sched_name(struct bp_sched *s, uint32_t id, const char *name, uint64_t offset,
+			     const char *module) BP_MUST_CHECK;
+
 /** bp_sched_flush() - the end of a trace: no stack comes any more */
 struct bp_err *bp_sched_flush(struct bp_sched *s) BP_MUST_CHECK;
 

@@ -51,9 +51,9 @@ enum bp_wait_kind {
 	BP_WAIT_KVM_ENTRY, /* the vCPU enters the guest */
 	BP_WAIT_KVM_EXIT, /* and leaves it: value = reason; flags BP_WAIT_USERSPACE when it goes on to QEMU */
 	BP_WAIT_FAULT,    /* page fault of `thread`: addr = address, value = instruction */
-	BP_WAIT_SAMPLE, /* `thread` was seen off the CPU, in `state`, with these stacks: of no known beginning
-			 */
-	BP_WAIT_LOST,   /* value records of `cpu` were lost here (at least 1) */
+	BP_WAIT_SAMPLE,   /* `thread` was seen off the CPU, in `state`, with these stacks: of no known
+			   * beginning;   in futex(2): addr, and other = op */
+	BP_WAIT_LOST,     /* value records of `cpu` were lost here (at least 1) */
 	BP_WAIT_KINDS
 };
 

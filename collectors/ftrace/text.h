@@ -422,6 +422,14 @@ struct bp_ftext_record {
 	const char *body, *end;
 };
 
+/**
+ * bp_ftext_take_wait() - takes what a record says of threads that wait; also for others who print records so
+ * @rec: body is "sched_switch: prev_comm=...", task "comm-pid"
+ * @waking_seen: false at first
+ */
+struct bp_err *bp_ftext_take_wait(struct bp_sched *s, bool *waking_seen,
+				  const struct bp_ftext_record *rec) BP_MUST_CHECK;
+
 /** bp_ftext_wait() - takes what a record says of threads that wait */
 void bp_ftext_wait(struct bp_ftext *r, const struct bp_ftext_record *rec);
 

@@ -57,7 +57,7 @@ static bool parse_time(const char *p, const char *e, struct bp_ftext_record *rec
 static bool parse_bracket(const char *p, const char *bracket, const char *e, struct bp_ftext_record *rec)
 {
 	const char *q = bracket + 1, *z = bracket, *w;
-	uint64_t cpu;
+	uint64_t cpu, tgid;
 	size_t comm_len;
 	int64_t pid;
 
@@ -70,8 +70,8 @@ static bool parse_bracket(const char *p, const char *bracket, const char *e, str
 		while (z > p && *z != '(')
 			z--;
 		w = bp_ftext_spaces(z + 1, bracket);
-		if (bp_ftext_number(&w, bracket, &cpu))
-			rec->tgid = (int64_t)cpu;
+		if (bp_ftext_number(&w, bracket, &tgid))
+			rec->tgid = (int64_t)tgid;
 		while (z > p && z[-1] == ' ')
 			z--;
 	}

@@ -85,24 +85,28 @@ static bool irq_flags(const struct bp_ftext_record *rec)
 	return false;
 }
 
-static void take_switch(struct bp_ftext *r, const struct bp_ftext_record *rec, const char *args)
+static BP_MUST_CHECK struct bp_err *take_switch(struct bp_sched *s, const struct bp_ftext_record *rec,
+						const char *args)
 {
-	struct bp_sched *s = r->im->sched;
+	struct bp_err *err;
 	const char *e = rec->end, *comm, *next_comm, *state, *state_end;
 	uint64_t prev, next;
 	size_t len, next_len;
 
 	if (!thread_of(args, e, "prev_comm=", " prev_pid=", &comm, &len, &prev) ||
 	    !thread_of(comm + len, e, "next_comm=", " next_pid=", &next_comm, &next_len, &next))
-		return;
+		return NULL;
 	state = memmem(comm + len, (size_t)(e - comm) - len, " prev_state=", 12);
 	state = state && state < next_comm ? state + 12 : e;
 	for (state_end = state; state_end < e && *state_end != ' '; state_end++)
 		;
-	bp_ftext_fail(r, bp_sched_thread(s, (uint32_t)prev, 0, comm, len, true, rec->time_ns));
-	bp_ftext_fail(r, bp_sched_thread(s, (uint32_t)next, 0, next_comm, next_len, true, rec->time_ns));
-	bp_ftext_fail(r, bp_sched_switch(s, (uint16_t)rec->cpu, rec->time_ns, (uint32_t)prev, state,
-					 (size_t)(state_end - state), (uint32_t)next));
+	err = bp_sched_thread(s, (uint32_t)prev, 0, comm, len, true, rec->time_ns);
+	if (!err)
+		err = bp_sched_thread(s, (uint32_t)next, 0, next_comm, next_len, true, rec->time_ns);
+	if (!err)
+		err = bp_sched_switch(s, (uint16_t)rec->cpu, rec->time_ns, (uint32_t)prev, state,
+				      (size_t)(state_end - state), (uint32_t)next);
+	return err;
 }
 
 /* "name: (0x55d8c0) args" of a probe at a function's entry, "name: (0x1 <- 0x2)" at its return */
@@ -138,36 +142,35 @@ static bool take_lock(const struct bp_ftext_record *rec, struct bp_wait *w, cons
 	return true;
 }
 
-void bp_ftext_wait(struct bp_ftext *r, const struct bp_ftext_record *rec)
+struct bp_err *bp_ftext_take_wait(struct bp_sched *s, bool *waking_seen, const struct bp_ftext_record *rec)
 {
 	struct bp_wait w = {.cpu = (uint16_t)rec->cpu, .time_ns = rec->time_ns};
-	const char *p = rec->body, *e = rec->end, *args, *comm, *site = NULL;
-	struct bp_sched *s = r->im->sched;
+	const char *p = rec->body, *e = rec->end, *args, *comm, *site = NULL, *dash;
+	struct bp_err *err = NULL;
 	uint64_t v;
 	int64_t pid;
 	size_t len;
 
 	if (!bp_ftext_pid(rec->task, rec->task + rec->task_len, &pid, &len))
-		return;
+		return NULL;
 	w.thread = (uint32_t)pid;
 	if (starts(p, e, "sched_switch: ", &args)) {
-		take_switch(r, rec, args);
-		return;
+		return take_switch(s, rec, args);
 	}
 	if (starts(p, e, "sched_waking: ", &args) ||
-	    (!r->waking_seen &&
+	    (!*waking_seen &&
 	     (starts(p, e, "sched_wakeup: ", &args) || starts(p, e, "sched_wakeup_new: ", &args)))) {
-		r->waking_seen |= p[9] == 'i';
+		*waking_seen |= p[9] == 'i';
 		if (!thread_of(args, e, "comm=", " pid=", &comm, &len, &v))
-			return;
-		bp_ftext_fail(r, bp_sched_thread(s, (uint32_t)v, 0, comm, len, true, rec->time_ns));
+			return NULL;
+		err = bp_sched_thread(s, (uint32_t)v, 0, comm, len, true, rec->time_ns);
 		w.kind = BP_WAIT_WAKE;
 		w.other = (uint32_t)v;
 		w.flags = irq_flags(rec) ? BP_WAIT_IRQ : 0;
 	} else if (starts(p, e, "sys_futex(", &args) || starts(p, e, "sys_enter_futex: ", &args)) {
 		w.kind = BP_WAIT_FUTEX;
 		if (!value_of(args, e, "uaddr: ", &w.addr) || !value_of(args, e, "op: ", &v))
-			return;
+			return NULL;
 		w.other = (uint32_t)v;
 		if (value_of(args, e, " val: ", &v))
 			w.value = (int64_t)v;
@@ -199,18 +202,21 @@ void bp_ftext_wait(struct bp_ftext *r, const struct bp_ftext_record *rec)
 			value_of(site + len, e, " line=", &line);
 			n = snprintf(text, sizeof(text), "%.*s:%u", (int)(len < 200 ? len : 200), site,
 				     (unsigned)line);
-			bp_ftext_fail(
-			    r, bp_sched_frame(s, BP_HOST_SITE, 0, text, (size_t)n, 0, "", 0, &w.other));
+			err = bp_sched_frame(s, BP_HOST_SITE, 0, text, (size_t)n, 0, "", 0, &w.other);
 		}
 	} else {
-		return;
+		return NULL;
 	}
-	bp_ftext_fail(
-	    r, bp_sched_thread(s, w.thread, rec->tgid > 0 ? (uint32_t)rec->tgid : 0, rec->task,
-			       rec->task_len - (size_t)(rec->task + rec->task_len -
-							(const char *)memrchr(rec->task, '-', rec->task_len)),
-			       false, rec->time_ns));
-	bp_ftext_fail(r, bp_sched_add(s, &w));
+	dash = memrchr(rec->task, '-', rec->task_len);
+	if (!err)
+		err = bp_sched_thread(s, w.thread, rec->tgid > 0 ? (uint32_t)rec->tgid : 0, rec->task,
+				      (size_t)(dash - rec->task), false, rec->time_ns);
+	return err ? err : bp_sched_add(s, &w);
+}
+
+void bp_ftext_wait(struct bp_ftext *r, const struct bp_ftext_record *rec)
+{
+	bp_ftext_fail(r, bp_ftext_take_wait(r->im->sched, &r->waking_seen, rec));
 }
 
 void bp_ftext_wait_lost(struct bp_ftext *r, uint32_t cpu, uint64_t count)
@@ -255,6 +261,11 @@ static struct bp_err *user_frame(struct bp_ftext *r, const char *p, const char *
 		memcpy(text, p + 1, n);
 		text[n] = '\0';
 		v = strtoull(text, NULL, 16);
+		/* Without frame pointers the chain goes on into data. */
+		if (v >> 47) {
+			*ret = 0;
+			return NULL;
+		}
 		return bp_sched_frame(r->im->sched, BP_HOST_USER, v, "", 0, 0, "", 0, ret);
 	}
 	open = memmem(p, (size_t)(e - p), "[+", 2);

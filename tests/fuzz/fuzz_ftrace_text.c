@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "collectors/import.h"
+#include "collectors/sched.h"
 #include "core/cleanup.h"
 #include "core/trace.h"
 
@@ -27,9 +28,13 @@ static void run(const char *path, struct bp_trace_writer *w)
 	if (source && b) {
 		im.source = source;
 		im.builder = b;
+		bp_err_ignore(bp_sched_create(b, &im.sched));
 		bp_err_ignore(bp_import_ftrace_text.run(&im));
+		if (im.sched)
+			bp_err_ignore(bp_sched_flush(im.sched));
 		bp_err_ignore(bp_builder_finish(b, "import"));
 	}
+	bp_sched_destroy(im.sched);
 	bp_builder_destroy(b);
 	bp_source_close(source);
 }

@@ -18,6 +18,7 @@
 #include <unistd.h>
 
 #include "collectors/import.h"
+#include "collectors/sched.h"
 #include "core/cleanup.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
@@ -81,9 +82,13 @@ static inline int fuzz_import(const struct bp_importer *with, const char *name, 
 	if (w)
 		bp_err_ignore(bp_builder_create(w, &im.builder));
 	if (im.source && im.builder) {
+		bp_err_ignore(bp_sched_create(im.builder, &im.sched));
 		bp_err_ignore(with->run(&im));
+		if (im.sched)
+			bp_err_ignore(bp_sched_flush(im.sched));
 		bp_err_ignore(bp_builder_finish(im.builder, "import"));
 	}
+	bp_sched_destroy(im.sched);
 	bp_builder_destroy(im.builder);
 	bp_source_close(im.source);
 	if (w)

@@ -195,6 +195,195 @@ static void test_ftrace(void **state)
 	assert_int_equal(wrong, 0);
 }
 
+/* Names of the threads, which do not change in these captures. */
+static const char *comm_of(const struct bp_trace *t, uint32_t tid)
+{
+	size_t n;
+	const struct bp_fact *f = bp_trace_facts(t, &n);
+
+	for (size_t i = 0; i < n; i++) {
+		if (f[i].kind == BP_FACT_THREAD && f[i].v[0] == tid)
+			return f[i].s1;
+	}
+	return "";
+}
+
+struct sample {
+	const char *comm;
+	enum bp_stack_kind kind;
+	struct bp_wait rec;
+};
+
+/* The totals of perf's samples took functions of user space of these names for the kernel's. */
+static bool user_futex(const struct bp_trace *t, uint32_t stack)
+{
+	size_t n;
+	const uint32_t *ids = bp_trace_host_stack(t, stack, &n);
+
+	for (size_t i = 0; i < n; i++) {
+		const struct bp_host_frame *f = bp_trace_host_frame(t, ids[i]);
+
+		if (f && !strncmp(f->name, "futex_", 6))
+			return true;
+	}
+	return false;
+}
+
+/* Records that have a stack. Owned by the caller. */
+static struct sample *samples(const struct bp_trace *t, size_t *n)
+{
+	struct sample *s = calloc(bp_trace_n_wait_records(t) + 1, sizeof(*s));
+	struct bp_wait_decoder *d;
+
+	assert_non_null(s);
+	*n = 0;
+	ok(bp_wait_decoder_create(&d));
+	for (size_t i = 0; i < bp_trace_n_waits(t); i++) {
+		const struct bp_wait *recs;
+		size_t len;
+
+		ok(bp_wait_decoder_read(d, t, i, &recs, &len));
+		for (size_t k = 0; k < len; k++) {
+			if (recs[k].kstack && user_futex(t, recs[k].ustack))
+				s[(*n)++] =
+				    (struct sample){comm_of(t, recs[k].thread), BP_STACK_FUTEX, recs[k]};
+			else if (recs[k].kstack || recs[k].kind == BP_WAIT_SAMPLE)
+				s[(*n)++] = (struct sample){comm_of(t, recs[k].thread),
+							    bp_stack_kind(t, recs[k].kstack), recs[k]};
+		}
+	}
+	bp_wait_decoder_destroy(d);
+	return s;
+}
+
+static void test_perf(void **state)
+{
+	unsigned files = 0;
+
+	(void)state;
+	if (!facts_json)
+		skip();
+	for (const struct json *e = facts_json->child; e; e = e->next) {
+		const struct json *classes = json_get(e, "class_by_comm");
+		struct bp_trace *t;
+		struct sample *s;
+		size_t n;
+
+		if (!classes)
+			continue;
+		current = e->key;
+		files++;
+		t = import(e->key);
+		s = samples(t, &n);
+		check("samples", (double)n, json_number(e, "samples"), 0);
+		for (const struct json *c = classes->child; c; c = c->next) {
+			const char *colon = strstr(c->key, ": ");
+			unsigned have = 0;
+
+			assert_non_null(colon);
+			for (size_t i = 0; i < n; i++)
+				have += !strcmp(kinds[s[i].kind], colon + 2) &&
+					strlen(s[i].comm) == (size_t)(colon - c->key) &&
+					!memcmp(s[i].comm, c->key, (size_t)(colon - c->key));
+			check(c->key, have, c->number, 0);
+		}
+		free(s);
+		bp_trace_destroy(t);
+	}
+	assert_int_equal(files, 4);
+	assert_int_equal(wrong, 0);
+}
+
+static unsigned count(struct sample *s, size_t n, const char *comm, enum bp_stack_kind kind)
+{
+	unsigned have = 0;
+
+	for (size_t i = 0; i < n; i++)
+		have += s[i].kind == kind && (!comm || !strcmp(s[i].comm, comm));
+	return have;
+}
+
+static void test_dmesg(void **state)
+{
+	const struct json *e, *by;
+	struct bp_trace *t;
+	struct sample *s;
+	size_t n;
+
+	(void)state;
+	if (!facts_json)
+		skip();
+	current = "futex/dmesg/synthetic-printk.txt";
+	e = json_get(facts_json, current);
+	t = import(current);
+	s = samples(t, &n);
+	check("stacks", (double)n, json_number(e, "stacks"), 0);
+	check("futex", count(s, n, NULL, BP_STACK_FUTEX), json_number(e, "futex"), 0);
+	check("time slices", count(s, n, NULL, BP_STACK_KVM_RUN), json_number(e, "timeslice"), 0);
+	by = json_get(e, "by_thread");
+	assert_non_null(by);
+	for (by = by->child; by; by = by->next) {
+		char comm[16];
+
+		snprintf(comm, sizeof(comm), "%.9s", by->key);
+		check(by->key,
+		      count(s, n, comm, strstr(by->key, "futex") ? BP_STACK_FUTEX : BP_STACK_KVM_RUN),
+		      by->number, 0);
+	}
+	free(s);
+	bp_trace_destroy(t);
+
+	current = "futex/dmesg/guest-sysrq-t.txt";
+	e = json_get(facts_json, current);
+	t = import(current);
+	s = samples(t, &n);
+	/* All but the one that runs. */
+	check("tasks", (double)n, json_number(e, "tasks") - 1, 0);
+	check("in futex", count(s, n, NULL, BP_STACK_FUTEX), json_number(e, "tasks_in_futex_wait"), 0);
+	free(s);
+	bp_trace_destroy(t);
+	assert_int_equal(wrong, 0);
+}
+
+/* Samples of /proc: who was in a futex call on the big lock. */
+static void test_proc(void **state)
+{
+	unsigned files = 0;
+
+	(void)state;
+	if (!facts_json)
+		skip();
+	for (const struct json *e = facts_json->child; e; e = e->next) {
+		const struct json *in = json_get(e, "in_futex_on_bql"), *addr = json_get(e, "bql_uaddr");
+		struct bp_trace *t;
+		struct sample *s;
+		size_t n;
+
+		if (!in || !addr)
+			continue;
+		current = e->key;
+		files++;
+		t = import(e->key);
+		s = samples(t, &n);
+		for (const struct json *c = in->child; c; c = c->next) {
+			unsigned have = 0;
+
+			for (size_t i = 0; i < n; i++) {
+				char key[64];
+
+				snprintf(key, sizeof(key), "%s-%u", s[i].comm, s[i].rec.thread);
+				have +=
+				    !strcmp(key, c->key) && s[i].rec.addr == strtoull(addr->text, NULL, 16);
+			}
+			check(c->key, have, c->number, 0);
+		}
+		free(s);
+		bp_trace_destroy(t);
+	}
+	assert_int_equal(files, 3);
+	assert_int_equal(wrong, 0);
+}
+
 static int setup(void **state)
 {
 	const char *env = getenv("BOOTPROF_CORPUS");
@@ -218,6 +407,9 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(test_ftrace),
+	    cmocka_unit_test(test_perf),
+	    cmocka_unit_test(test_dmesg),
+	    cmocka_unit_test(test_proc),
 	};
 
 	return cmocka_run_group_tests(tests, setup, teardown);
