@@ -48,7 +48,7 @@ static void on_off(void *ctx, const struct bp_waits *w, const struct bp_off *off
 	uint64_t ns = off->in_ns - off->out.time_ns;
 	const uint64_t key[6] = {w->threads[off->thread].pool,
 				 rule_of(x, &off->why),
-				 off->addr & ~(uint64_t)7,
+				 off->addr,
 				 off->out.kstack,
 				 off->out.ustack,
 				 0};

@@ -60,6 +60,7 @@ struct word {
 	uint32_t vcpu_key; /* a vCPU's thread that waits on it */
 	bool shared;       /* more than one does */
 	uint64_t big;      /* waits inside of the big lock's function */
+	uint32_t ustack;   /* of one who waited, 0 none */
 };
 
 struct bp_waits_private {
@@ -351,10 +352,25 @@ static void look(struct bp_waits *w, const struct bp_wait *r)
 			break;
 		if (l->wants && !l->want && bp_waits_is_mutex(r->other))
 			word->big++;
+		if (r->ustack)
+			word->ustack = r->ustack;
+		l->in_futex = true;
+		l->call.addr = word->addr;
 		if (w->threads[l->thread].vcpu != UINT16_MAX) {
 			word->shared |= word->vcpu_key != NO_THREAD && word->vcpu_key != l->key;
 			word->vcpu_key = l->key;
 		}
+		break;
+	case BP_WAIT_FUTEX_RET:
+		l = live_of(w, r->thread, r->cpu, r->time_ns);
+		if (l)
+			l->in_futex = false;
+		break;
+	case BP_WAIT_OUT:
+		l = r->ustack ? live_of(w, r->thread, r->cpu, r->time_ns) : NULL;
+		word = l && l->in_futex ? word_of(w, l->call.addr, false) : NULL;
+		if (word)
+			word->ustack = r->ustack;
 		break;
 	default:
 		break;
@@ -470,7 +486,7 @@ static void take_out(struct bp_waits *w, const struct bp_wait *r)
 	    .waker = NO_THREAD,
 	    .why = why(w, l, r),
 	    .futex = l->in_futex,
-	    .addr = l->in_futex ? l->call.addr : 0,
+	    .addr = l->in_futex ? bp_waits_word(l->call.addr, l->call.op) : 0,
 	};
 	t->n[l->off.why.cls]++;
 	if (l->in_futex && r->kstack)
@@ -682,7 +698,7 @@ static void take_sample(struct bp_waits *w, const struct bp_wait *r)
 		l->in_futex = true;
 		l->call = (struct bp_futex_wait){.addr = r->addr, .op = r->other};
 		off.futex = true;
-		off.addr = r->addr;
+		off.addr = bp_waits_word(r->addr, r->other);
 	}
 	off.why = why(w, l, r);
 	l->in_futex &= !r->addr;
@@ -1017,6 +1033,38 @@ static bool mapping_name(const struct bp_trace *t, uint64_t addr, struct bp_strb
 	return false;
 }
 
+/* Functions that only wait or lock: who called them says more. */
+static bool is_primitive(const char *name)
+{
+	static const char *const beginnings[] = {"pthread_",    "__pthread_", "___pthread_",     "__lll_",
+						 "__GI_",       "lll_",       "futex_",          "__futex_",
+						 "qemu_mutex_", "qemu_cond_", "qemu_rec_mutex_", "qemu_sem_",
+						 "syscall",     "clone",      "start_thread"};
+
+	for (size_t i = 0; i < BP_ARRAY_SIZE(beginnings); i++) {
+		if (!strncmp(name, beginnings[i], strlen(beginnings[i])))
+			return true;
+	}
+	return false;
+}
+
+/* " in f": the innermost function, of those who waited, that is not about waiting. */
+static void waiters_name(const struct bp_waits *w, uint64_t addr, struct bp_strbuf *sb)
+{
+	const struct word *word = word_of((struct bp_waits *)w, addr, false);
+	size_t n = 0;
+	const uint32_t *ids = word ? bp_trace_host_stack(w->trace, word->ustack, &n) : NULL;
+
+	for (size_t i = 0; i < n; i++) {
+		const struct bp_host_frame *f = bp_trace_host_frame(w->trace, ids[i]);
+
+		if (!f || f->space != BP_HOST_USER || !*f->name || is_primitive(f->name))
+			continue;
+		bp_strbuf_addf(sb, " in %s", f->name);
+		return;
+	}
+}
+
 void bp_waits_lock_name(const struct bp_waits *w, uint64_t addr, struct bp_strbuf *sb, const char **how)
 {
 	const struct bp_fact *best = NULL;
@@ -1037,8 +1085,10 @@ void bp_waits_lock_name(const struct bp_waits *w, uint64_t addr, struct bp_strbu
 		*how = "waited on in the lock function";
 	} else if (mapping_name(w->trace, addr, sb)) {
 		*how = "mapping";
+		waiters_name(w, addr, sb);
 	} else {
 		bp_strbuf_addf(sb, "0x%" PRIx64, addr);
+		waiters_name(w, addr, sb);
 	}
 }
 

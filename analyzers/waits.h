@@ -99,7 +99,7 @@ struct bp_off {
 	bool irq;          /* an interrupt woke it: the waker was only what was interrupted */
 	struct bp_off_verdict why;
 	bool futex;
-	uint64_t addr; /* of the futex */
+	uint64_t addr; /* of the futex, see bp_waits_word() */
 };
 
 /*

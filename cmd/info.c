@@ -11,6 +11,7 @@
 #include "cmd/output.h"
 #include "core/cleanup.h"
 #include "core/units.h"
+#include "core/waits.h"
 
 static const char help[] =
     "Usage: bootprof info [OPTION]...\n"
@@ -341,6 +342,12 @@ static void text_size(const struct info *in, const struct text *tx)
 		bp_strbuf_addf(&line, "%" PRIu64 " in ", in->events);
 	bp_strbuf_addf(&line, "%" PRIu64 " block%s", in->blocks, in->blocks == 1 ? "" : "s");
 	add_line(tx, "Events", bp_strbuf_str(&line));
+	if (bp_trace_n_waits(in->trace)) {
+		bp_strbuf_clear(&line);
+		bp_strbuf_addf(&line, "%" PRIu64 " records of host threads",
+			       bp_trace_n_wait_records(in->trace));
+		add_line(tx, "Waits", bp_strbuf_str(&line));
+	}
 	tx->sb->failed |= line.failed;
 	bp_strbuf_deinit(&line);
 }
@@ -496,6 +503,7 @@ static void add_json(const struct info *in, struct bp_strbuf *sb)
 		       in->calls_known && in->calls ? bp_units_ratio(ratio, bytes, in->calls) : "null");
 	json_known(sb, "events", in->events_read, in->events);
 	json_u64(sb, "blocks", in->blocks);
+	json_u64(sb, "wait_records", bp_trace_n_wait_records(in->trace));
 	json_u64(sb, "duration_ns", in->duration_ns);
 	json_u64(sb, "insns", in->insns);
 	bp_strbuf_adds(sb, ",\n\"vcpus\":[");
