@@ -170,6 +170,8 @@ struct bp_err *bp_walk_next_block(struct bp_walk *w, struct bp_block *block, boo
 	else
 		start_helpers(w);
 	*more = false;
+	if (w->opt.cancel && atomic_load_explicit(w->opt.cancel, memory_order_relaxed))
+		w->stop = true;
 	while (p->next < p->n_order && !w->stop) {
 		size_t index = p->order[p->next];
 		struct slot *s = wait_for(w, p->next);

@@ -18,6 +18,7 @@
 #ifndef BP_ANALYZERS_WALK_H
 #define BP_ANALYZERS_WALK_H
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -146,6 +147,7 @@ struct bp_walk_options {
 	uint32_t max_depth;   /* deeper functions count as part of the one at that depth; 0: no limit */
 	int threads;          /* helpers that decode; 0: as many as there are processors, less one, at most 3;
 			       * -1: none */
+	const atomic_bool *cancel; /* the walk ends early once it is set, between two blocks; NULL: never */
 };
 
 /* What was found on the way, after the walk. */
