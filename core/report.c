@@ -277,6 +277,64 @@ void bp_table_none(struct bp_table *t)
 		*cell = (struct bp_cell){.kind = BP_CELL_NONE};
 }
 
+const struct bp_table *bp_report_find(const struct bp_report *r, const char *id)
+{
+	for (const struct bp_table *t = r->tables; t; t = t->next) {
+		if (!id || !strcmp(t->id, id))
+			return t;
+	}
+	return NULL;
+}
+
+const char *bp_report_note_at(const struct bp_report *r, size_t i, size_t *len)
+{
+	return i < r->notes.n ? bp_lines_get(&r->notes, i, len) : NULL;
+}
+
+const struct bp_col *bp_table_cols(const struct bp_table *t, size_t *n)
+{
+	*n = t->n_cols;
+	return t->cols;
+}
+
+unsigned bp_table_depth_of(const struct bp_table *t, size_t row)
+{
+	return row < t->n_rows ? bp_table_depth(t, row) : 0;
+}
+
+struct bp_value bp_table_value(const struct bp_table *t, size_t row, size_t column)
+{
+	struct bp_value v = {.kind = BP_VALUE_NONE};
+	const struct bp_cell *c;
+
+	if (row >= t->n_rows || column >= t->n_cols)
+		return v;
+	c = &t->cells[row * t->n_cols + column];
+	switch (c->kind) {
+	case BP_CELL_STR:
+		v.kind = BP_VALUE_STR;
+		v.s = bp_table_text(t, c);
+		v.len = c->len;
+		break;
+	case BP_CELL_U64:
+		v.kind = BP_VALUE_U64;
+		v.u = c->u;
+		break;
+	case BP_CELL_I64:
+		v.kind = BP_VALUE_I64;
+		v.i = c->i;
+		v.u = c->u;
+		break;
+	case BP_CELL_PCT:
+		v.kind = BP_VALUE_PCT;
+		v.pct = c->pct;
+		break;
+	default:
+		break;
+	}
+	return v;
+}
+
 size_t bp_table_n_rows(const struct bp_table *t)
 {
 	return t->n_rows;

@@ -9,6 +9,7 @@
 #define BP_CORE_REPORT_H
 
 #include <stdbool.h>
+#include <stdint.h>
 #include <stdio.h>
 
 #include "core/err.h"
@@ -73,6 +74,26 @@ size_t bp_table_n_rows(const struct bp_table *t);
 
 /** bp_report_finish() - NULL, or the error of any call above (out of memory); each row must be complete */
 struct bp_err *bp_report_finish(struct bp_report *r) BP_MUST_CHECK;
+
+/* Reading, for programs that show a report in another way than as text. */
+struct bp_value {
+	enum { BP_VALUE_NONE, BP_VALUE_STR, BP_VALUE_U64, BP_VALUE_I64, BP_VALUE_PCT } kind;
+	const char *s; /* BP_VALUE_STR: @len bytes, not ended by a NUL; borrowed from the report */
+	size_t len;
+	uint64_t u; /* BP_VALUE_U64, and the same bits of BP_VALUE_I64 */
+	int64_t i;
+	double pct;
+};
+
+/** bp_report_find() - the table with that id, NULL: the main one; NULL when there is none */
+const struct bp_table *bp_report_find(const struct bp_report *r, const char *id);
+/** bp_report_note_at() - note number @i, @len bytes; NULL when there are no more */
+const char *bp_report_note_at(const struct bp_report *r, size_t i, size_t *len);
+const struct bp_col *bp_table_cols(const struct bp_table *t, size_t *n);
+/** bp_table_depth_of() - how deep in the tree a row is */
+unsigned bp_table_depth_of(const struct bp_table *t, size_t row);
+/** bp_table_value() - a cell; kind is BP_VALUE_NONE when it has no value, or the table no such row or column */
+struct bp_value bp_table_value(const struct bp_table *t, size_t row, size_t column);
 
 /* Output. */
 enum bp_format { BP_FORMAT_TEXT, BP_FORMAT_JSON, BP_FORMAT_CSV };
