@@ -14,6 +14,7 @@
 static const struct bp_cmd *const commands[] = {
     &bp_cmd_record,
     &bp_cmd_report,
+    &bp_cmd_tui,
     &bp_cmd_diff,
     &bp_cmd_info,
     &bp_cmd_dump,

@@ -1,0 +1,307 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE
+#endif
+#ifndef _XOPEN_SOURCE_EXTENDED
+#define _XOPEN_SOURCE_EXTENDED 1
+#endif
+#include "tui/term.h"
+
+#include <errno.h>
+#include <langinfo.h>
+#include <ncursesw/curses.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+struct bp_term {
+	SCREEN *screen;
+	FILE *out, *in;
+	bool utf8;
+	int colors;
+	struct bp_grid shown; /* what the terminal shows */
+	short pair_of[4][64]; /* by way of showing and colour */
+	int next_pair;
+	bool pressed;
+};
+
+/*
+ * Colours that people with any kind of colour blindness tell apart (after Okabe and Ito): by brightness as
+ * well as by hue. 256 and more colours: two shades of each; 8 and 16: the nearest.
+ */
+static const struct {
+	short rich[2]; /* of 256 */
+	short basic;   /* of 8; -1: the default */
+} colors[BP_STYLE_KINDS] = {
+    [BP_STYLE_TEXT] = {{-1, -1}, -1},
+    [BP_STYLE_DIM] = {{245, 245}, -1},
+    [BP_STYLE_BOLD] = {{-1, -1}, -1},
+    [BP_STYLE_BAR] = {{252, 252}, COLOR_WHITE},
+    [BP_STYLE_KEY] = {{222, 222}, COLOR_YELLOW},
+    [BP_STYLE_WARN] = {{208, 208}, COLOR_RED},
+    [BP_STYLE_MATCH] = {{226, 227}, COLOR_YELLOW},
+    [BP_STYLE_MARK] = {{226, 226}, COLOR_YELLOW},
+    [BP_STYLE_KERNEL] = {{74, 110}, COLOR_BLUE},
+    [BP_STYLE_MODULE] = {{79, 115}, COLOR_CYAN},
+    [BP_STYLE_USER] = {{214, 179}, COLOR_YELLOW},
+    [BP_STYLE_FIRMWARE] = {{175, 139}, COLOR_MAGENTA},
+    [BP_STYLE_IRQ] = {{203, 167}, COLOR_RED},
+    [BP_STYLE_SYSCALL] = {{114, 150}, COLOR_GREEN},
+    [BP_STYLE_IDLE] = {{240, 238}, -1},
+    [BP_STYLE_OTHER] = {{250, 246}, COLOR_WHITE},
+};
+
+bool bp_term_utf8(const struct bp_term *t)
+{
+	return t->utf8;
+}
+
+int bp_term_colors(const struct bp_term *t)
+{
+	return t->colors;
+}
+
+void bp_term_size(const struct bp_term *t, unsigned *w, unsigned *h)
+{
+	int y, x;
+
+	(void)t;
+	getmaxyx(stdscr, y, x);
+	*w = x > 0 ? (unsigned)x : 1;
+	*h = y > 0 ? (unsigned)y : 1;
+}
+
+static int number_of_colors(enum bp_term_color color)
+{
+	const char *no = getenv("NO_COLOR");
+
+	if (color == BP_TERM_COLOR_NO || (color == BP_TERM_COLOR_AUTO && no && *no))
+		return 0;
+	if (!has_colors() || start_color() == ERR)
+		return 0;
+	use_default_colors();
+	return COLORS;
+}
+
+struct bp_err *bp_term_open(enum bp_term_color color, struct bp_term **ret)
+{
+	const char *name = getenv("TERM");
+	struct bp_term *t = calloc(1, sizeof(*t));
+
+	if (!t)
+		return bp_err_nomem();
+	if (!isatty(STDIN_FILENO) || !isatty(STDOUT_FILENO)) {
+		free(t);
+		return bp_err_new(
+		    BP_EOS,
+		    "standard input and output are not a terminal; --print shows a screen without one");
+	}
+	t->screen = newterm(NULL, stdout, stdin);
+	if (!t->screen) {
+		free(t);
+		return bp_err_new(BP_EOS, "the terminal \"%s\" is not known here: is TERM right?",
+				  name ? name : "");
+	}
+	t->utf8 = !strcmp(nl_langinfo(CODESET), "UTF-8");
+	t->colors = number_of_colors(color);
+	t->next_pair = 1;
+	raw();
+	noecho();
+	nonl();
+	keypad(stdscr, TRUE);
+	set_escdelay(50);
+	curs_set(0);
+	mouseinterval(0);
+	mousemask(ALL_MOUSE_EVENTS | REPORT_MOUSE_POSITION, NULL);
+	if (t->utf8 || tigetstr("kmous") != (char *)-1) {
+		/* Also movement with a button held; terminals that do not know it ignore it. */
+		if (tigetstr("kmous") && tigetstr("kmous") != (char *)-1) {
+			fputs("\033[?1002h", stdout);
+			fflush(stdout);
+		}
+	}
+	*ret = t;
+	return NULL;
+}
+
+void bp_term_close(struct bp_term *t)
+{
+	if (!t)
+		return;
+	if (tigetstr("kmous") && tigetstr("kmous") != (char *)-1) {
+		fputs("\033[?1002l", stdout);
+		fflush(stdout);
+	}
+	endwin();
+	delscreen(t->screen);
+	bp_grid_deinit(&t->shown);
+	free(t);
+}
+
+/* A pair for these colours, made when it is first needed. */
+static short pair(struct bp_term *t, unsigned way, unsigned kind, short fg, short bg)
+{
+	short *p = &t->pair_of[way][kind];
+
+	if (!*p) {
+		if (t->next_pair >= COLOR_PAIRS || init_pair((short)t->next_pair, fg, bg) == ERR)
+			return 0;
+		*p = (short)t->next_pair++;
+	}
+	return *p;
+}
+
+static void attributes(struct bp_term *t, unsigned style, attr_t *attr, short *p)
+{
+	unsigned kind = style & 31, alt = style & BP_STYLE_ALT ? 1 : 0;
+	bool fill = style & BP_STYLE_FILL, reverse = style & BP_STYLE_CURSOR;
+
+	kind = kind < BP_STYLE_KINDS ? kind : BP_STYLE_TEXT;
+	*attr = A_NORMAL;
+	*p = 0;
+	if (kind == BP_STYLE_BOLD || kind == BP_STYLE_WARN || kind == BP_STYLE_MARK)
+		*attr |= A_BOLD;
+	if (kind == BP_STYLE_DIM && t->colors < 256)
+		*attr |= A_DIM;
+	if (kind == BP_STYLE_BAR && !t->colors)
+		*attr |= A_REVERSE;
+	if (style & BP_STYLE_SELECT)
+		*attr |= A_BOLD | (fill ? A_UNDERLINE : 0);
+	if (t->colors >= 256) {
+		short c = colors[kind].rich[alt];
+
+		if (kind == BP_STYLE_BAR)
+			*p = pair(t, 0, kind, 255, 237);
+		else if (fill)
+			*p = pair(t, 2 + alt, kind, kind == BP_STYLE_IDLE ? 250 : 16, c);
+		else if (c >= 0)
+			*p = pair(t, alt, kind, c, -1);
+	} else if (t->colors >= 8) {
+		short c = colors[kind].basic;
+
+		if (kind == BP_STYLE_BAR)
+			*p = pair(t, 0, kind, COLOR_BLACK, COLOR_WHITE);
+		else if (fill && c >= 0)
+			*p = pair(t, 2, kind, c == COLOR_BLUE || c == COLOR_RED ? COLOR_WHITE : COLOR_BLACK,
+				  c);
+		else if (c >= 0)
+			*p = pair(t, 0, kind, c, -1);
+		if (fill && alt)
+			*attr |= A_BOLD;
+	} else if (kind == BP_STYLE_MATCH) {
+		*attr |= A_BOLD | A_UNDERLINE;
+	}
+	if (reverse)
+		*attr ^= A_REVERSE;
+}
+
+void bp_term_show(struct bp_term *t, const struct bp_grid *g)
+{
+	bool all = t->shown.w != g->w || t->shown.h != g->h || !t->shown.cells;
+
+	if (all) {
+		bp_err_ignore(bp_grid_resize(&t->shown, g->w, g->h));
+		erase();
+	}
+	for (unsigned y = 0; y < g->h; y++) {
+		const struct bp_grid_cell *row = g->cells + (size_t)y * g->w;
+		struct bp_grid_cell *old = t->shown.cells ? t->shown.cells + (size_t)y * g->w : NULL;
+
+		for (unsigned x = 0; x < g->w; x++) {
+			wchar_t text[2] = {(wchar_t)row[x].ch, 0};
+			attr_t attr;
+			cchar_t cell;
+			short p;
+
+			if (!all && old && old[x].ch == row[x].ch && old[x].style == row[x].style)
+				continue;
+			if (old)
+				old[x] = row[x];
+			if (!row[x].ch)
+				continue;
+			attributes(t, row[x].style, &attr, &p);
+			if (setcchar(&cell, text, attr, p, NULL) == OK)
+				mvadd_wch((int)y, (int)x, &cell);
+		}
+	}
+	refresh();
+}
+
+static void mouse_key(struct bp_term *t, struct bp_key *key)
+{
+	MEVENT m;
+
+	key->code = BP_KEY_NONE;
+	if (getmouse(&m) != OK)
+		return;
+	key->x = m.x;
+	key->y = m.y;
+	if (m.bstate & BUTTON4_PRESSED)
+		key->code = m.bstate & BUTTON_CTRL ? BP_KEY_CTRL_WHEEL_UP : BP_KEY_WHEEL_UP;
+#ifdef BUTTON5_PRESSED
+	else if (m.bstate & BUTTON5_PRESSED)
+		key->code = m.bstate & BUTTON_CTRL ? BP_KEY_CTRL_WHEEL_DOWN : BP_KEY_WHEEL_DOWN;
+#endif
+	else if (m.bstate & BUTTON1_DOUBLE_CLICKED)
+		key->code = BP_KEY_DOUBLE;
+	else if (m.bstate & (BUTTON1_PRESSED | BUTTON1_CLICKED))
+		key->code = BP_KEY_PRESS;
+	else if (m.bstate & BUTTON1_RELEASED)
+		key->code = BP_KEY_RELEASE;
+	else if (m.bstate & REPORT_MOUSE_POSITION && t->pressed)
+		key->code = BP_KEY_DRAG;
+	if (key->code == BP_KEY_PRESS)
+		t->pressed = !(m.bstate & BUTTON1_CLICKED);
+	if (key->code == BP_KEY_RELEASE)
+		t->pressed = false;
+}
+
+bool bp_term_key(struct bp_term *t, int timeout_ms, struct bp_key *key)
+{
+	static const struct {
+		int curses;
+		uint32_t code;
+	} keys[] = {
+	    {KEY_UP, BP_KEY_UP},
+	    {KEY_DOWN, BP_KEY_DOWN},
+	    {KEY_LEFT, BP_KEY_LEFT},
+	    {KEY_RIGHT, BP_KEY_RIGHT},
+	    {KEY_HOME, BP_KEY_HOME},
+	    {KEY_END, BP_KEY_END},
+	    {KEY_PPAGE, BP_KEY_PAGE_UP},
+	    {KEY_NPAGE, BP_KEY_PAGE_DOWN},
+	    {KEY_DC, BP_KEY_DELETE},
+	    {KEY_BTAB, BP_KEY_BACKTAB},
+	    {KEY_F(1), BP_KEY_F1},
+	    {KEY_RESIZE, BP_KEY_RESIZE},
+	    {KEY_BACKSPACE, BP_KEY_BACKSPACE},
+	    {KEY_ENTER, BP_KEY_ENTER},
+	};
+	wint_t c;
+	int what;
+
+	*key = (struct bp_key){0};
+	timeout(timeout_ms);
+	errno = 0;
+	what = get_wch(&c);
+	if (what == ERR) {
+		/* Nothing came, or nothing will ever. */
+		return errno == 0 || errno == EINTR || errno == EAGAIN;
+	}
+	if (what == KEY_CODE_YES) {
+		if (c == KEY_MOUSE) {
+			mouse_key(t, key);
+			return true;
+		}
+		for (size_t i = 0; i < sizeof(keys) / sizeof(keys[0]); i++) {
+			if ((int)c == keys[i].curses)
+				key->code = keys[i].code;
+		}
+		return true;
+	}
+	key->code = c == '\r' ? (uint32_t)BP_KEY_ENTER : c;
+	if (c == 12) /* Ctrl-L: the screen is not what was written */
+		clearok(curscr, TRUE);
+	return true;
+}
