@@ -7,6 +7,7 @@
  * futex_do_wait; of halts: kvm_vcpu_block (to 5.15), kvm_vcpu_halt; of the end of a time slice in KVM_RUN:
  * _cond_resched, __cond_resched, xfer_to_guest_mode_*.
  */
+#include <stdlib.h>
 #include <string.h>
 
 #include "analyzers/waits.h"
@@ -134,8 +135,46 @@ static bool matches(const char *mark, const char *name)
 struct marks {
 	unsigned set;
 	const char *frame[N_MARKS]; /* innermost one with each */
-	bool any;
+	bool any, known;
 };
+
+/* What each stack says is found out once. */
+struct bp_off_rules {
+	const struct bp_trace *trace;
+	struct marks *kernel; /* by stack id */
+	uint8_t *user;        /* U_*, and U_KNOWN */
+	uint32_t n;
+};
+
+#define U_KNOWN 0x80u
+
+void bp_off_rules_destroy(struct bp_off_rules *r)
+{
+	if (!r)
+		return;
+	free(r->kernel);
+	free(r->user);
+	free(r);
+}
+
+struct bp_err *bp_off_rules_create(const struct bp_trace *t, struct bp_off_rules **ret)
+{
+	struct bp_off_rules *r = calloc(1, sizeof(*r));
+	uint32_t frames;
+
+	if (!r)
+		return bp_err_nomem();
+	r->trace = t;
+	bp_trace_host_ids(t, &frames, &r->n);
+	r->kernel = calloc(r->n + 1, sizeof(*r->kernel));
+	r->user = calloc(r->n + 1, 1);
+	if (!r->kernel || !r->user) {
+		bp_off_rules_destroy(r);
+		return bp_err_nomem();
+	}
+	*ret = r;
+	return NULL;
+}
 
 static struct marks kernel_stack(const struct bp_trace *t, uint32_t id)
 {
@@ -178,9 +217,29 @@ static unsigned user_stack(const struct bp_trace *t, uint32_t id)
 	return set;
 }
 
-enum bp_stack_kind bp_stack_kind(const struct bp_trace *t, uint32_t id)
+static const struct marks *kernel_marks_of(struct bp_off_rules *r, uint32_t id)
 {
-	struct marks m = kernel_stack(t, id);
+	struct marks *m = &r->kernel[id < r->n ? id : r->n];
+
+	if (!m->known) {
+		*m = kernel_stack(r->trace, id < r->n ? id : 0);
+		m->known = true;
+	}
+	return m;
+}
+
+static unsigned user_marks_of(struct bp_off_rules *r, uint32_t id)
+{
+	uint8_t *m = &r->user[id < r->n ? id : r->n];
+
+	if (!(*m & U_KNOWN))
+		*m = (uint8_t)(user_stack(r->trace, id < r->n ? id : 0) | U_KNOWN);
+	return *m;
+}
+
+enum bp_stack_kind bp_stack_kind(struct bp_off_rules *r, uint32_t id)
+{
+	const struct marks m = *kernel_marks_of(r, id);
 
 	if (!m.any)
 		return BP_STACK_NONE;
@@ -285,9 +344,9 @@ static struct bp_off_verdict futex(const struct marks *m, const struct bp_off_fa
 	return say(BP_OFF_FUTEX, m, mark, "futex, operation not recorded");
 }
 
-struct bp_off_verdict bp_off_classify(const struct bp_trace *t, const struct bp_off_facts *f)
+struct bp_off_verdict bp_off_classify(struct bp_off_rules *r, const struct bp_off_facts *f)
 {
-	const struct marks m = kernel_stack(t, f->kstack);
+	const struct marks m = *kernel_marks_of(r, f->kstack);
 	bool runnable = f->state == 'R' || f->preempted;
 
 	/* Without a state the stack has to say it: what is about to wait is not at one of these ends. */
@@ -298,7 +357,7 @@ struct bp_off_verdict bp_off_classify(const struct bp_trace *t, const struct bp_
 	if (m.set & KVM_HALT)
 		return say(BP_OFF_HALT, &m, KVM_HALT, "the guest halted");
 	if (m.set & FUTEX || (!m.any && f->futex && bp_waits_is_wait(f->op)))
-		return futex(&m, f, user_stack(t, f->ustack));
+		return futex(&m, f, user_marks_of(r, f->ustack));
 	if (m.set & FAULT)
 		return say(BP_OFF_FAULT, &m, FAULT, m.set & IO ? "page fault that reads" : "page fault");
 	if (m.set & SLOT)

@@ -78,6 +78,9 @@ struct bp_waits_private {
 	size_t n_words, word_slots;
 	struct lock *locks;
 	size_t n_locks, cap_locks;
+	struct bp_off_rules *rules;
+	const struct bp_fact **places; /* LOCK and HOST_MAP facts */
+	size_t n_places;
 	bool any_in; /* threads are seen to get a CPU, so times off it have an end */
 	bool failed;
 };
@@ -102,6 +105,8 @@ void bp_waits_destroy(struct bp_waits *w)
 		free(w->priv->first_name);
 		free(w->priv->words);
 		free(w->priv->locks);
+		free(w->priv->places);
+		bp_off_rules_destroy(w->priv->rules);
 	}
 	free(w->priv);
 	free(w);
@@ -132,18 +137,24 @@ static struct bp_err *load_names(struct bp_waits *w)
 	size_t n, at = 0;
 	const struct bp_fact *facts = bp_trace_facts(w->trace, &n);
 
-	for (size_t i = 0; i < n; i++)
+	for (size_t i = 0; i < n; i++) {
 		p->n_names += facts[i].kind == BP_FACT_THREAD;
+		p->n_places += facts[i].kind == BP_FACT_LOCK || facts[i].kind == BP_FACT_HOST_MAP;
+	}
+	p->places = malloc((p->n_places + 1) * sizeof(struct bp_fact *));
 	for (p->name_slots = 64; p->name_slots < p->n_names * 2; p->name_slots *= 2)
 		;
 	p->names = calloc(p->n_names + 1, sizeof(*p->names));
 	p->first_name = calloc(p->name_slots, sizeof(*p->first_name));
-	if (!p->names || !p->first_name)
+	if (!p->names || !p->first_name || !p->places)
 		return bp_err_nomem();
+	p->n_places = 0;
 	for (size_t i = 0; i < n; i++) {
 		uint32_t *slot;
 		size_t h;
 
+		if (facts[i].kind == BP_FACT_LOCK || facts[i].kind == BP_FACT_HOST_MAP)
+			p->places[p->n_places++] = &facts[i];
 		if (facts[i].kind != BP_FACT_THREAD)
 			continue;
 		p->names[at] = (struct name){&facts[i], NO_THREAD};
@@ -439,7 +450,7 @@ static struct bp_off_verdict why(struct bp_waits *w, const struct live *l, const
 	    .shared = word && word->shared,
 	};
 
-	return bp_off_classify(w->trace, &f);
+	return bp_off_classify(w->priv->rules, &f);
 }
 
 static void end_off(struct bp_waits *w, struct live *l, uint64_t time_ns, bool open)
@@ -469,7 +480,7 @@ static void take_out(struct bp_waits *w, const struct bp_wait *r)
 		end_off(w, l, l->since, true);
 	t = &w->threads[l->thread];
 	t->switches++;
-	t->stacks[bp_stack_kind(w->trace, r->kstack)]++;
+	t->stacks[bp_stack_kind(w->priv->rules, r->kstack)]++;
 	if (l->state == RUNNING && r->time_ns >= l->since) {
 		t->running_ns += r->time_ns - l->since;
 		add_slice(w, t, r->time_ns - l->since);
@@ -703,7 +714,7 @@ static void take_sample(struct bp_waits *w, const struct bp_wait *r)
 	off.why = why(w, l, r);
 	l->in_futex &= !r->addr;
 	t->n[off.why.cls]++;
-	t->stacks[bp_stack_kind(w->trace, r->kstack)]++;
+	t->stacks[bp_stack_kind(w->priv->rules, r->kstack)]++;
 	if (p->ops && p->ops->on_off)
 		p->ops->on_off(p->ctx, w, &off);
 }
@@ -824,6 +835,8 @@ struct bp_err *bp_waits_run(const struct bp_trace *t, uint64_t from_ns, uint64_t
 	w->priv->ops = ops;
 	w->priv->ctx = ctx;
 	err = load_names(w);
+	if (!err)
+		err = bp_off_rules_create(t, &w->priv->rules);
 	if (!err)
 		err = bp_wait_decoder_create(&d);
 	if (!err)
@@ -1000,32 +1013,32 @@ static const char *base_name(const char *path)
 }
 
 /* In what mapping an address lies, as "file+0x10": of a file, or of the memory right behind its data. */
-static bool mapping_name(const struct bp_trace *t, uint64_t addr, struct bp_strbuf *sb)
+static bool mapping_name(const struct bp_waits *w, uint64_t addr, struct bp_strbuf *sb)
 {
 	const struct bp_fact *last = NULL;
 	uint64_t base = 0, end = 0;
-	size_t n;
-	const struct bp_fact *f = bp_trace_facts(t, &n);
 
-	for (size_t i = 0; i < n; i++) {
-		if (f[i].kind != BP_FACT_HOST_MAP)
+	for (size_t i = 0; i < w->priv->n_places; i++) {
+		const struct bp_fact *f = w->priv->places[i];
+
+		if (f->kind != BP_FACT_HOST_MAP)
 			continue;
 		/* The first mapping of a file is where it was loaded. */
-		if (*f[i].s1 && (!last || strcmp(last->s1, f[i].s1) != 0) && f[i].s1[0] == '/') {
-			last = &f[i];
-			base = f[i].v[0];
-		} else if (*f[i].s1 && f[i].s1[0] != '/') {
+		if (*f->s1 && (!last || strcmp(last->s1, f->s1) != 0) && f->s1[0] == '/') {
+			last = f;
+			base = f->v[0];
+		} else if (*f->s1 && f->s1[0] != '/') {
 			last = NULL;
-		} else if (!*f[i].s1 && f[i].v[0] != end) {
+		} else if (!*f->s1 && f->v[0] != end) {
 			last = NULL;
 		}
-		end = f[i].v[1];
-		if (addr < f[i].v[0] || addr >= f[i].v[1])
+		end = f->v[1];
+		if (addr < f->v[0] || addr >= f->v[1])
 			continue;
 		if (last)
 			bp_strbuf_addf(sb, "%s+0x%" PRIx64, base_name(last->s1), addr - base);
-		else if (*f[i].s1)
-			bp_strbuf_addf(sb, "%s 0x%" PRIx64, f[i].s1, addr);
+		else if (*f->s1)
+			bp_strbuf_addf(sb, "%s 0x%" PRIx64, f->s1, addr);
 		else
 			return false;
 		return true;
@@ -1068,14 +1081,13 @@ static void waiters_name(const struct bp_waits *w, uint64_t addr, struct bp_strb
 void bp_waits_lock_name(const struct bp_waits *w, uint64_t addr, struct bp_strbuf *sb, const char **how)
 {
 	const struct bp_fact *best = NULL;
-	size_t n;
-	const struct bp_fact *f = bp_trace_facts(w->trace, &n);
 
 	*how = "";
-	for (size_t i = 0; i < n; i++) {
-		if (f[i].kind == BP_FACT_LOCK && addr >= f[i].v[0] &&
-		    addr - f[i].v[0] < (f[i].v[1] ? f[i].v[1] : 1))
-			best = &f[i];
+	for (size_t i = 0; i < w->priv->n_places; i++) {
+		const struct bp_fact *f = w->priv->places[i];
+
+		if (f->kind == BP_FACT_LOCK && addr >= f->v[0] && addr - f->v[0] < (f->v[1] ? f->v[1] : 1))
+			best = f;
 	}
 	if (best) {
 		bp_strbuf_adds(sb, best->s1);
@@ -1083,7 +1095,7 @@ void bp_waits_lock_name(const struct bp_waits *w, uint64_t addr, struct bp_strbu
 	} else if (addr && addr == w->big_lock) {
 		bp_strbuf_adds(sb, "big lock");
 		*how = "waited on in the lock function";
-	} else if (mapping_name(w->trace, addr, sb)) {
+	} else if (mapping_name(w, addr, sb)) {
 		*how = "mapping";
 		waiters_name(w, addr, sb);
 	} else {

@@ -49,8 +49,15 @@ enum bp_stack_kind {
 	BP_STACK_OTHER
 };
 
-/** bp_stack_kind() - of the kernel stack @id of @t */
-enum bp_stack_kind bp_stack_kind(const struct bp_trace *t, uint32_t id);
+/* The rules, applied to the stacks of one recording. */
+struct bp_off_rules;
+
+/** bp_off_rules_create() - @t is borrowed until destroy */
+struct bp_err *bp_off_rules_create(const struct bp_trace *t, struct bp_off_rules **ret) BP_MUST_CHECK;
+void bp_off_rules_destroy(struct bp_off_rules *r);
+
+/** bp_stack_kind() - of the kernel stack @id */
+enum bp_stack_kind bp_stack_kind(struct bp_off_rules *r, uint32_t id);
 
 /* What decides a class. */
 struct bp_off_facts {
@@ -70,7 +77,7 @@ struct bp_off_verdict {
 	const char *rule;  /* why; static */
 };
 
-struct bp_off_verdict bp_off_classify(const struct bp_trace *t, const struct bp_off_facts *f);
+struct bp_off_verdict bp_off_classify(struct bp_off_rules *r, const struct bp_off_facts *f);
 
 /* A thread, or what it was while it had one name. */
 struct bp_wait_thread {

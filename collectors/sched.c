@@ -119,7 +119,11 @@ struct bp_err *bp_sched_thread(struct bp_sched *s, uint32_t tid, uint32_t tgid, 
 
 static BP_MUST_CHECK struct bp_err *let_go(struct bp_sched *s, size_t n)
 {
-	struct bp_err *err = n ? use_log(s) : NULL;
+	struct bp_err *err;
+
+	if (!n)
+		return NULL;
+	err = use_log(s);
 
 	for (size_t i = 0; i < n && !err; i++)
 		err = bp_wait_log_add(s->log, &s->held[i]);

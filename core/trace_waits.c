@@ -2,7 +2,7 @@
 /*
  * The payload of a WAITS chunk: the fields of its records one after the other, all of the first field, then
  * all of the second. Layout: bootprof-trace(5), "Waits". Most fields are 0 in most records, and those that
- * are not repeat, so that zstd makes 7 to 9 bytes of a record of a busy QEMU.
+ * are not repeat, so that zstd makes 4 to 7 bytes of a record of a busy QEMU.
  */
 #include "core/trace_format.h"
 

@@ -234,10 +234,12 @@ static struct sample *samples(const struct bp_trace *t, size_t *n)
 {
 	struct sample *s = calloc(bp_trace_n_wait_records(t) + 1, sizeof(*s));
 	struct bp_wait_decoder *d;
+	struct bp_off_rules *rules;
 
 	assert_non_null(s);
 	*n = 0;
 	ok(bp_wait_decoder_create(&d));
+	ok(bp_off_rules_create(t, &rules));
 	for (size_t i = 0; i < bp_trace_n_waits(t); i++) {
 		const struct bp_wait *recs;
 		size_t len;
@@ -249,10 +251,11 @@ static struct sample *samples(const struct bp_trace *t, size_t *n)
 				    (struct sample){comm_of(t, recs[k].thread), BP_STACK_FUTEX, recs[k]};
 			else if (recs[k].kstack || recs[k].kind == BP_WAIT_SAMPLE)
 				s[(*n)++] = (struct sample){comm_of(t, recs[k].thread),
-							    bp_stack_kind(t, recs[k].kstack), recs[k]};
+							    bp_stack_kind(rules, recs[k].kstack), recs[k]};
 		}
 	}
 	bp_wait_decoder_destroy(d);
+	bp_off_rules_destroy(rules);
 	return s;
 }
 
