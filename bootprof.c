@@ -16,6 +16,7 @@ static const struct bp_cmd *const commands[] = {
     &bp_cmd_report,
     &bp_cmd_tui,
     &bp_cmd_diff,
+    &bp_cmd_gate,
     &bp_cmd_info,
     &bp_cmd_dump,
     &bp_cmd_export,

@@ -574,8 +574,6 @@ static struct bp_err *add_nodes(struct work *w, int side, struct bp_tree *t, siz
 			continue;
 		}
 		n->calls[side] += x->calls;
-		if (side == OLD && x->floor > n->floor)
-			n->floor = x->floor;
 	}
 	return NULL;
 }

@@ -53,7 +53,6 @@ struct bp_diff_node {
 	uint64_t calls[2];
 	int64_t self_ns[2], self_insns[2], rest_ns[2], rest_insns[2];
 	int64_t total_ns[2], total_insns[2];
-	int64_t floor; /* of the old boot's baseline */
 };
 
 struct bp_diff_phase {

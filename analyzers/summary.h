@@ -32,7 +32,7 @@ struct bp_sum_func {
 	uint32_t phase;    /* of its first call, BP_SUM_NONE unknown */
 	uint32_t caller;   /* of its first call: index of a function, BP_SUM_NONE: none */
 	uint64_t first_ns; /* host time of its first call */
-	int64_t floor;     /* how far harmless changes move self_insns; see bp_sum_floor */
+	int64_t floor;     /* how far harmless changes move self_insns; see floor_runs */
 };
 
 /* One call path. Parents come before their children; [0] is the root, without a function. */
@@ -41,7 +41,6 @@ struct bp_sum_node {
 	uint64_t calls;
 	int64_t self_ns, self_insns;
 	int64_t rest_ns, rest_insns; /* all of what it calls on paths that were left out (pruned) */
-	int64_t floor;               /* as of functions */
 };
 
 struct bp_sum_phase {

@@ -182,14 +182,6 @@ static void add_floor(struct bp_strbuf *sb, const struct bp_summary *s, const ui
 		bp_strbuf_addf(sb, "%s[%" PRIu32 ",%" PRId64 "]", sep, to[i], s->funcs[i].floor);
 		sep = ",";
 	}
-	bp_strbuf_adds(sb, "],\n\"paths\":[");
-	sep = "";
-	for (size_t i = 0; i < s->n_nodes; i++) {
-		if (!s->nodes[i].floor)
-			continue;
-		bp_strbuf_addf(sb, "%s[%zu,%" PRId64 "]", sep, i, s->nodes[i].floor);
-		sep = ",";
-	}
 	bp_strbuf_adds(sb, "]}");
 }
 
@@ -671,15 +663,6 @@ static void read_floor(struct reader *r, const json_t *root)
 
 		if (!r->err)
 			s->funcs[f].floor = value;
-	}
-	v = rows(r, floor, "paths", 2, 0, NULL, &n);
-	for (size_t i = 0; i < n && !r->err; i++) {
-		const json_t *row = json_array_get(v, i);
-		size_t node = (size_t)num(r, row, 0, 0, (int64_t)s->n_nodes - 1, "floor.paths", i);
-		int64_t value = num(r, row, 1, 0, MAX_INSNS, "floor.paths", i);
-
-		if (!r->err)
-			s->nodes[node].floor = value;
 	}
 }
 

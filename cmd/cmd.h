@@ -17,7 +17,7 @@ struct bp_cmd {
 };
 
 extern const struct bp_cmd bp_cmd_record, bp_cmd_report, bp_cmd_info, bp_cmd_dump, bp_cmd_export,
-	bp_cmd_import, bp_cmd_diff, bp_cmd_tui;
+	bp_cmd_import, bp_cmd_diff, bp_cmd_gate, bp_cmd_tui;
 
 /* Default name of a recording, as perf's -i and -o default to perf.data. */
 #define BP_DEFAULT_FILE "bootprof.data"

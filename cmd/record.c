@@ -53,7 +53,7 @@ enum {
 	OPT_PLUGIN
 };
 
-static const struct option options[] = {
+const struct option bp_record_options_table[] = {
     {"output", required_argument, NULL, 'o'},
     {"timeout", required_argument, NULL, OPT_TIMEOUT},
     {"until-console", required_argument, NULL, OPT_CONSOLE},
@@ -138,7 +138,7 @@ static bool parse_port(const char *s, struct bp_record_options *o)
 	return true;
 }
 
-static BP_MUST_CHECK struct bp_err *parse_option(int opt, const char *arg, struct bp_record_options *o)
+struct bp_err *bp_record_option(int opt, const char *arg, struct bp_record_options *o)
 {
 	switch (opt) {
 	case 'o':
@@ -203,14 +203,14 @@ static struct bp_err *run(int argc, char **argv, int *status)
 	opterr = 0;
 	optind = 1;
 	/* "+": QEMU's own options follow its name and are not ours. */
-	while ((opt = getopt_long(argc, argv, "+o:qh", options, NULL)) != -1) {
+	while ((opt = getopt_long(argc, argv, "+o:qh", bp_record_options_table, NULL)) != -1) {
 		struct bp_err *err;
 
 		if (opt == 'h') {
 			fputs(help, stdout);
 			return NULL;
 		}
-		err = parse_option(opt, optarg, &o);
+		err = bp_record_option(opt, optarg, &o);
 		if (err)
 			return err;
 	}

@@ -8,6 +8,7 @@
 #ifndef BP_CMD_RECORD_RUN_H
 #define BP_CMD_RECORD_RUN_H
 
+#include <getopt.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -41,5 +42,11 @@ struct bp_record_options {
  * that does not match). What had been recorded by then is in the file.
  */
 struct bp_err *bp_record_run(const struct bp_record_options *opts, int *status) BP_MUST_CHECK;
+
+/* getopt_long() table of `bootprof record`, for commands that record as well; ends with an empty entry. */
+extern const struct option bp_record_options_table[];
+
+/** bp_record_option() - handle one of them; @arg is borrowed. Errors: BP_EUSAGE */
+struct bp_err *bp_record_option(int opt, const char *arg, struct bp_record_options *o) BP_MUST_CHECK;
 
 #endif

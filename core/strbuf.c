@@ -204,3 +204,37 @@ void bp_strbuf_add_csv(struct bp_strbuf *sb, const char *s, size_t len)
 	sb->failed |= safe.failed;
 	bp_strbuf_deinit(&safe);
 }
+
+/* Text that a terminal can show, with the ASCII characters in @special as character references. */
+static void add_references(struct bp_strbuf *sb, const char *s, size_t len, const char *special)
+{
+	struct bp_strbuf safe = BP_STRBUF_INIT;
+
+	bp_strbuf_add_term(&safe, s, len);
+	for (size_t i = 0; i < safe.len; i++) {
+		unsigned char c = (unsigned char)safe.data[i];
+
+		if (memchr(special, c, strlen(special)))
+			bp_strbuf_addf(sb, "&#%u;", c);
+		else if (c == 0xef && safe.len - i >= 3 && (unsigned char)safe.data[i + 1] == 0xbf &&
+			 (unsigned char)safe.data[i + 2] >= 0xbe) {
+			/* U+FFFE and U+FFFF are no characters of XML. */
+			bp_strbuf_addf(sb, "\\xef\\xbf\\x%02x", (unsigned char)safe.data[i + 2]);
+			i += 2;
+		} else {
+			bp_strbuf_addc(sb, (char)c);
+		}
+	}
+	sb->failed |= safe.failed;
+	bp_strbuf_deinit(&safe);
+}
+
+void bp_strbuf_add_xml(struct bp_strbuf *sb, const char *s, size_t len)
+{
+	add_references(sb, s, len, "<>&\"'");
+}
+
+void bp_strbuf_add_markdown(struct bp_strbuf *sb, const char *s, size_t len)
+{
+	add_references(sb, s, len, "!\"#$%&'()*+,./:;<=>?@[\\]^_`{|}~-");
+}

@@ -39,9 +39,14 @@ const char *bp_strbuf_str(const struct bp_strbuf *sb);
  * term: C0, C1, DEL, bidirectional controls and invalid UTF-8 become \xNN.
  * json: the inside of a JSON string, always valid UTF-8 (invalid bytes become U+FFFD).
  * csv:  one quoted cell; a leading = + - @ gets an apostrophe in front.
+ * xml:  text or the inside of a quoted attribute; what XML 1.0 cannot hold becomes \xNN.
+ * markdown: text without a meaning: all punctuation as character references, so that nothing in it is markup,
+ *       HTML, a table cell's end, a link or somebody's @name.
  */
 void bp_strbuf_add_term(struct bp_strbuf *sb, const char *s, size_t len);
 void bp_strbuf_add_json(struct bp_strbuf *sb, const char *s, size_t len);
 void bp_strbuf_add_csv(struct bp_strbuf *sb, const char *s, size_t len);
+void bp_strbuf_add_xml(struct bp_strbuf *sb, const char *s, size_t len);
+void bp_strbuf_add_markdown(struct bp_strbuf *sb, const char *s, size_t len);
 
 #endif

@@ -138,9 +138,24 @@ static void test_csv(void **state)
 	CSV("\xff", "\"\\xff\"");
 }
 
+static void test_markup(void **state)
+{
+	struct bp_strbuf sb = BP_STRBUF_INIT;
+
+	(void)state;
+	bp_strbuf_add_xml(&sb, "<a b='\"'>&\033\0x\xef\xbf\xbf", 16);
+	assert_string_equal(bp_strbuf_str(&sb),
+			    "&#60;a b=&#39;&#34;&#39;&#62;&#38;\\x1b\\x00x\\xef\\xbf\\xbf");
+	bp_strbuf_clear(&sb);
+	bp_strbuf_add_markdown(&sb, "a|b\n@x <i> __init", 17);
+	assert_string_equal(bp_strbuf_str(&sb), "a&#124;b&#92;x0a&#64;x &#60;i&#62; &#95;&#95;init");
+	bp_strbuf_deinit(&sb);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+	    cmocka_unit_test(test_markup),
 	    cmocka_unit_test(test_growing), cmocka_unit_test(test_failure), cmocka_unit_test(test_term),
 	    cmocka_unit_test(test_json),    cmocka_unit_test(test_csv),
 	};
