@@ -678,7 +678,8 @@ static void take_lock(struct bp_waits *w, const struct bp_wait *r)
 		l->site = r->other;
 		return;
 	}
-	k = lock_of(w, r->addr);
+	/* The probe at a function's return does not have its arguments. */
+	k = lock_of(w, r->kind == BP_WAIT_LOCK_HELD && !r->addr && l->wants ? l->want : r->addr);
 	if (!k)
 		return;
 	if (r->kind == BP_WAIT_LOCK_HELD) {

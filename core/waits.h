@@ -46,7 +46,8 @@ enum bp_wait_kind {
 	BP_WAIT_FUTEX_RET, /* futex(2) returns: value = result */
 	BP_WAIT_LOCK_WANT, /* a lock function is entered: addr = lock (0: the big lock), other = frame id of
 			      the call site */
-	BP_WAIT_LOCK_HELD, /* the lock is `thread`'s: addr as given to LOCK_WANT */
+	BP_WAIT_LOCK_HELD, /* the lock is `thread`'s: addr as given to LOCK_WANT, or 0 for the one wanted last
+			    */
 	BP_WAIT_LOCK_FREE, /* `thread` releases it: addr */
 	BP_WAIT_KVM_ENTRY, /* the vCPU enters the guest */
 	BP_WAIT_KVM_EXIT, /* and leaves it: value = reason; flags BP_WAIT_USERSPACE when it goes on to QEMU */

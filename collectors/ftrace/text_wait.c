@@ -113,11 +113,12 @@ static BP_MUST_CHECK struct bp_err *take_switch(struct bp_sched *s, const struct
 static bool take_lock(const struct bp_ftext_record *rec, struct bp_wait *w, const char **site,
 		      size_t *site_len)
 {
-	const char *p = rec->body, *e = rec->end, *colon = memmem(p, (size_t)(e - p), ": (0x", 5), *q;
+	const char *p = rec->body, *e = rec->end, *colon = memmem(p, (size_t)(e - p), ": (", 3), *q;
 	size_t len = colon ? (size_t)(colon - p) : 0;
 	bool big;
 
-	if (!colon || memchr(p, ' ', len))
+	/* perf prints the address without 0x. */
+	if (!colon || memchr(p, ' ', len) || colon + 3 == e || !strchr("0123456789abcdef", colon[3]))
 		return false;
 	if (len > 7 && !memcmp(colon - 7, "_unlock", 7))
 		w->kind = BP_WAIT_LOCK_FREE;
@@ -128,7 +129,8 @@ static bool take_lock(const struct bp_ftext_record *rec, struct bp_wait *w, cons
 	else
 		return false;
 	big = !memcmp(p, "bql", 3) || memmem(p, len, "iothread", 8);
-	if (!value_of(colon, e, "mutex=", &w->addr) && !value_of(colon, e, "lock=", &w->addr) && !big)
+	if (!value_of(colon, e, "mutex=", &w->addr) && !value_of(colon, e, "lock=", &w->addr) && !big &&
+	    w->kind != BP_WAIT_LOCK_HELD)
 		return false;
 	*site_len = 0;
 	q = memmem(colon, (size_t)(e - colon), " file=\"", 7);

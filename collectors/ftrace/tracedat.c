@@ -989,7 +989,8 @@ static struct bp_err *kernel_stack(struct importer *m, struct stream *st, const 
 /* ---- one record ---- */
 
 /* The same for the waits: of the thread's last record. */
-static struct bp_err *wait_stack(struct importer *m, struct stream *st, const struct event *ev, uint32_t pid)
+static struct bp_err *wait_stack(struct importer *m, struct stream *st, const struct event *ev, uint32_t pid,
+				 bool user)
 {
 	const struct bp_tep *tep = &st->s.file->tep;
 	const struct bp_tep_field *f = ev->f[0];
@@ -1008,19 +1009,21 @@ static struct bp_err *wait_stack(struct importer *m, struct stream *st, const st
 
 		if (!addr || addr == UINT64_MAX)
 			break;
-		sym = bp_td_syms_find(&st->in->syms, addr);
+		if (!user)
+			sym = bp_td_syms_find(&st->in->syms, addr);
 		if (sym)
 			err = bp_sched_frame(m->im->sched, BP_HOST_KERNEL, addr,
 					     st->in->syms.text + sym->name, sym->name_len, addr - sym->addr,
 					     st->in->syms.text + sym->name + sym->name_len + sym->module_at,
 					     sym->module_len, &frames[n]);
 		else
-			err = bp_sched_frame(m->im->sched, BP_HOST_KERNEL, addr, "", 0, 0, "", 0, &frames[n]);
+			err = bp_sched_frame(m->im->sched, user ? BP_HOST_USER : BP_HOST_KERNEL, addr, "", 0,
+					     0, "", 0, &frames[n]);
 		if (err)
 			return err;
 		n += frames[n] != 0;
 	}
-	return bp_sched_stack(m->im->sched, pid, false, frames, n);
+	return bp_sched_stack(m->im->sched, pid, user, frames, n);
 }
 
 static struct bp_err *lost(struct importer *m, struct stream *st)
@@ -1138,11 +1141,11 @@ static struct bp_err *record(struct importer *m, struct stream *st)
 			return err;
 	}
 	if (ev->kind == KERNEL_STACK) {
-		err = m->im->sched ? wait_stack(m, st, ev, (uint32_t)pid) : NULL;
+		err = m->im->sched ? wait_stack(m, st, ev, (uint32_t)pid, false) : NULL;
 		return err ? err : kernel_stack(m, st, ev);
 	}
 	if (ev->kind == USER_STACK)
-		return NULL;
+		return m->im->sched ? wait_stack(m, st, ev, (uint32_t)pid, true) : NULL;
 	if (!t || t->pid != (int32_t)pid) {
 		struct task *now = t;
 
@@ -1271,7 +1274,7 @@ static void classify(const struct bp_tep *tep, const struct bp_tep_event *te, st
 	    {"ftrace", "funcgraph_exit", GRAPH_EXIT, {"func", "depth", "rettime"}},
 	    {"ftrace", "function", FUNCTION, {"ip", "parent_ip"}},
 	    {"ftrace", "kernel_stack", KERNEL_STACK, {"caller"}},
-	    {"ftrace", "user_stack", USER_STACK, {NULL}},
+	    {"ftrace", "user_stack", USER_STACK, {"caller"}},
 	    {"ftrace", "print", PRINT, {"buf"}},
 	    {"sched", "sched_switch", SWITCH, {"next_pid", "next_comm", "prev_comm"}},
 	    {"sched", "sched_process_fork", FORK, {"parent_pid", "child_pid", "child_comm"}},

@@ -1,11 +1,26 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
+#define _GNU_SOURCE 1 /* memmem() */
 #include "collectors/ftrace/tracedat_wait.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #include "core/cleanup.h"
 
-enum { NONE, SWITCH, WAKING, FUTEX, FUTEX_RET, KVM_ENTRY, KVM_EXIT, KVM_USER, FAULT };
+enum {
+	NONE,
+	SWITCH,
+	WAKING,
+	FUTEX,
+	FUTEX_RET,
+	KVM_ENTRY,
+	KVM_EXIT,
+	KVM_USER,
+	FAULT,
+	LOCK_WANT,
+	LOCK_HELD,
+	LOCK_FREE
+};
 
 static const struct {
 	const char *system, *name;
@@ -23,6 +38,35 @@ static const struct {
     {"exceptions", "page_fault_kernel", FAULT, {"address", "ip"}},
 };
 
+static bool ends(const struct bp_tep_event *te, const char *with)
+{
+	size_t len = strlen(with);
+
+	return te->name_len > len && !memcmp(te->name + te->name_len - len, with, len);
+}
+
+/* A probe on a function that locks; as in the text, see take_lock() there. */
+static void find_probe(const struct bp_tep *tep, const struct bp_tep_event *te, struct bp_td_wait *ret)
+{
+	const bool big = te->name_len >= 3 &&
+			 (!memcmp(te->name, "bql", 3) || memmem(te->name, te->name_len, "iothread", 8));
+	uint8_t what = ends(te, "_unlock")   ? LOCK_FREE
+		       : ends(te, "_locked") ? LOCK_HELD
+		       : ends(te, "_lock")   ? LOCK_WANT
+					     : NONE;
+
+	if (!what || !(bp_tep_find(tep, te, "__probe_ip") || bp_tep_find(tep, te, "__probe_func")))
+		return;
+	ret->f[0] = bp_tep_find(tep, te, "mutex");
+	if (!ret->f[0])
+		ret->f[0] = bp_tep_find(tep, te, "lock");
+	if (!ret->f[0] && !big && what != LOCK_HELD)
+		return;
+	ret->f[1] = bp_tep_find(tep, te, "file");
+	ret->f[2] = bp_tep_find(tep, te, "line");
+	ret->what = what;
+}
+
 void bp_td_wait_find(const struct bp_tep *tep, const struct bp_tep_event *te, struct bp_td_wait *ret)
 {
 	*ret = (struct bp_td_wait){0};
@@ -33,7 +77,9 @@ void bp_td_wait_find(const struct bp_tep *tep, const struct bp_tep_event *te, st
 		ret->what = known[i].what;
 		for (size_t k = 0; k < 5 && known[i].fields[k]; k++)
 			ret->f[k] = bp_tep_find(tep, te, known[i].fields[k]);
+		return;
 	}
+	find_probe(tep, te, ret);
 }
 
 /* As the kernel's print format of sched_switch has it. */
@@ -60,7 +106,7 @@ struct bp_err *bp_td_wait_record(struct bp_sched *s, const struct bp_tep *tep, c
 				 uint64_t time_ns)
 {
 	struct bp_wait rec = {.thread = pid, .cpu = cpu, .time_ns = time_ns};
-	char comm[16], state[3];
+	char comm[16], state[3], file[256];
 	struct bp_err *err = NULL;
 	uint64_t v[5] = {0};
 
@@ -105,6 +151,20 @@ struct bp_err *bp_td_wait_record(struct bp_sched *s, const struct bp_tep *tep, c
 		rec.kind = BP_WAIT_FAULT;
 		rec.addr = v[0];
 		rec.value = (int64_t)v[1];
+		break;
+	case LOCK_WANT:
+	case LOCK_HELD:
+	case LOCK_FREE:
+		rec.kind = w->what == LOCK_WANT   ? BP_WAIT_LOCK_WANT
+			   : w->what == LOCK_HELD ? BP_WAIT_LOCK_HELD
+						  : BP_WAIT_LOCK_FREE;
+		rec.addr = v[0];
+		if (bp_tep_text(tep, w->f[1], data, len, file, sizeof(file))) {
+			char site[320];
+			int n = snprintf(site, sizeof(site), "%s:%u", file, (unsigned)v[2]);
+
+			err = bp_sched_frame(s, BP_HOST_SITE, 0, site, (size_t)n, 0, "", 0, &rec.other);
+		}
 		break;
 	default:
 		return NULL;

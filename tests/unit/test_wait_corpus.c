@@ -336,6 +336,25 @@ static void test_dmesg(void **state)
 	free(s);
 	bp_trace_destroy(t);
 
+	/* As their author said: the first had used its time slice, the second waited for the lock. */
+	current = "futex/dmesg/published-stacks.txt";
+	t = import(current);
+	s = samples(t, &n);
+	check("stacks", (double)n, 2, 0);
+	if (n == 2) {
+		struct bp_off_facts f = {0};
+		struct bp_off_rules *rules;
+
+		ok(bp_off_rules_create(t, &rules));
+		f.kstack = s[0].rec.kstack;
+		check("time slice", bp_off_classify(rules, &f).cls, BP_OFF_PREEMPTED, 0);
+		f.kstack = s[1].rec.kstack;
+		check("contention", bp_off_classify(rules, &f).cls, BP_OFF_LOCK, 0);
+		bp_off_rules_destroy(rules);
+	}
+	free(s);
+	bp_trace_destroy(t);
+
 	current = "futex/dmesg/guest-sysrq-t.txt";
 	e = json_get(facts_json, current);
 	t = import(current);
