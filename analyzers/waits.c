@@ -28,6 +28,7 @@ struct live {
 	uint32_t woken_by; /* key index of the last waker since it last left the CPU; NO_THREAD: none */
 	bool woken_irq;
 	bool in_futex;
+	bool calls; /* its futex calls are traced */
 	struct bp_futex_wait call;
 	uint32_t site; /* of the lock function that it is in */
 	uint64_t want; /* lock of that function */
@@ -544,7 +545,12 @@ static void take_wake(struct bp_waits *w, const struct bp_wait *r)
 		target->off.waker = waker->thread;
 		target->off.irq = irq;
 	}
-	if (target->in_futex && !irq && target->call.waker == NO_THREAD) {
+	/*
+	 * Who lets go of the lock is in futex(2) on it; others interrupt the wait (signals). Of threads whose
+	 * calls were not traced nothing is known.
+	 */
+	if (target->in_futex && !irq && target->call.waker == NO_THREAD &&
+	    (!waker->calls || (waker->in_futex && waker->call.addr == target->call.addr))) {
 		target->call.waker = waker->thread;
 		if (target->call.how == BP_HOLDER_UNKNOWN) {
 			bool lets_go = waker->freed && waker->freed == target->call.addr;
@@ -607,7 +613,7 @@ static void take_futex(struct bp_waits *w, const struct bp_wait *r)
 		return;
 	if (r->ustack)
 		l->ustack = r->ustack;
-	l->in_futex = true;
+	l->in_futex = l->calls = true;
 	l->call = (struct bp_futex_wait){
 	    .thread = l->thread,
 	    .addr = r->addr,
