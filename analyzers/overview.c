@@ -12,6 +12,7 @@
 #include "core/cleanup.h"
 #include "core/strbuf.h"
 #include "core/units.h"
+#include "core/waits.h"
 
 /*
  * First calls that matter: of these functions, each first function of a kernel module, and each program's
@@ -544,6 +545,9 @@ static struct bp_err *overview_run(struct bp_analysis *a, struct bp_report *r)
 	bp_view_title(a, r, "Boot");
 	err = bp_phases_table(a, r, &o.phases, true);
 	bp_view_note_unaccounted(a, r);
+	if (bp_trace_n_waits(a->trace))
+		bp_report_note(r, "the recording has waits of threads of the host: `report vcpus`, `locks`, "
+				  "`off-cpu`, `wakeups`");
 	if (!err)
 		err = bp_functions_table(&o.functions, r, false, 15);
 	if (!err)
