@@ -41,6 +41,7 @@ struct live {
 	uint64_t back_ns;            /* when it last got a CPU again, */
 	enum bp_off_class back_from; /* and why it had left it */
 	uint32_t ustack;             /* of its last futex call */
+	struct bp_futex_wait waited; /* its last wait for a mutex that somebody ended; addr 0: none */
 };
 
 /* A name of a thread, from a time on. */
@@ -521,6 +522,17 @@ static void take_in(struct bp_waits *w, const struct bp_wait *r)
 	l->since = r->time_ns;
 }
 
+/*
+ * A lock that several wait for is handed from one to the next: whoever ends a wait may itself have waited for
+ * most of that time, and held the lock only for the rest.
+ */
+static bool waited_longer(const struct bp_futex_wait *waker, const struct bp_futex_wait *call,
+			  uint64_t now_ns)
+{
+	return waker->addr && waker->addr == call->addr && waker->exit_ns > call->enter_ns &&
+	       waker->holder != call->thread && waker->exit_ns - call->enter_ns > now_ns - waker->exit_ns;
+}
+
 static void take_wake(struct bp_waits *w, const struct bp_wait *r)
 {
 	struct bp_waits_private *p = w->priv;
@@ -557,10 +569,19 @@ static void take_wake(struct bp_waits *w, const struct bp_wait *r)
 
 			target->call.how = lets_go ? BP_HOLDER_EVENTS : BP_HOLDER_WAKER;
 			target->call.holder = waker->thread;
-			if (waker->back_ns > target->call.enter_ns)
+			if (!lets_go && waited_longer(&waker->waited, &target->call, r->time_ns)) {
+				/* Both waited for the same one. */
+				target->call.how = waker->waited.how;
+				target->call.holder = waker->waited.holder;
+				target->call.holder_was = waker->waited.holder_was;
+				target->call.holder_stack = waker->waited.holder_stack;
+				target->call.holder_site = waker->waited.holder_site;
+			} else if (waker->back_ns > target->call.enter_ns)
 				target->call.holder_was = waker->back_from;
-			target->call.holder_stack = r->ustack ? r->ustack : waker->ustack;
-			target->call.holder_site = waker->held_site;
+			if (target->call.holder == waker->thread) {
+				target->call.holder_stack = r->ustack ? r->ustack : waker->ustack;
+				target->call.holder_site = waker->held_site;
+			}
 		}
 	}
 	target->woken_by = at;
@@ -600,6 +621,8 @@ static void end_call(struct bp_waits *w, struct live *l, uint64_t time_ns, bool 
 		return;
 	l->call.exit_ns = time_ns > l->call.enter_ns ? time_ns : l->call.enter_ns;
 	l->call.open = open;
+	if (!open && l->call.holder != NO_THREAD && bp_waits_is_mutex(l->call.op))
+		l->waited = l->call;
 	if (p->ops && p->ops->on_futex)
 		p->ops->on_futex(p->ctx, w, &l->call);
 }
@@ -671,11 +694,31 @@ static void take_futex_ret(struct bp_waits *w, const struct bp_wait *r)
 	end_call(w, l, r->time_ns, false);
 }
 
+/* Who has taken a lock, or wants one, and where, is not known any more. */
+static void forget_locks(struct bp_waits *w)
+{
+	for (size_t i = 0; i < w->priv->n_live; i++) {
+		struct live *l = &w->priv->live[i];
+
+		l->wants = l->let_go = false;
+		l->held_site = l->site = l->waited.holder_site = 0;
+	}
+	for (size_t i = 0; i < w->priv->n_locks; i++) {
+		w->priv->locks[i].holder = NO_THREAD;
+		w->priv->locks[i].site = 0;
+	}
+}
+
 static void take_lock(struct bp_waits *w, const struct bp_wait *r)
 {
-	struct live *l = live_of(w, r->thread, r->cpu, r->time_ns);
+	struct live *l;
 	struct lock *k;
 
+	if (r->flags & BP_WAIT_BLIND) {
+		forget_locks(w);
+		return;
+	}
+	l = live_of(w, r->thread, r->cpu, r->time_ns);
 	if (!l)
 		return;
 	if (r->kind == BP_WAIT_LOCK_WANT) {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 #include <errno.h>
 #include <getopt.h>
+#include <limits.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -8,13 +9,24 @@
 
 #include "cmd/cmd.h"
 #include "cmd/record_run.h"
+#include "cmd/record_waits.h"
 
 static const char help[] =
     "Usage: bootprof record [OPTION]... [--] QEMU [QEMU-OPTION]...\n"
-    "Run a QEMU command line under TCG and record every function its guest calls.\n"
+    "       bootprof record --waits --pid PID [OPTION]...\n"
+    "Run a QEMU command line under TCG and record every function its guest calls, or how its threads wait.\n"
     "\n"
     "  -o, --output FILE        the recording (default " BP_DEFAULT_FILE
     "); an earlier one is kept as FILE.old\n"
+    "      --waits              also record from the host what QEMU's threads wait for: CPUs, locks, I/O; "
+    "alone\n"
+    "                           when the guest does not run under TCG; needs tracefs (root)\n"
+    "      --pid PID            with --waits: a QEMU that runs already, its threads only\n"
+    "      --duration TIME      the same as --timeout\n"
+    "      --lock-sites=WHEN    with --waits: when a uprobe on QEMU's lock function tells who takes the big "
+    "lock\n"
+    "                           and where: sampled (default; for moments, as often as is cheap), always, "
+    "never\n"
     "      --timeout TIME       end after TIME of host time: 90, 90s, 2m, 500ms\n"
     "      --until-console REGEX\n"
     "                           end when a line on the guest's console matches\n"
@@ -50,7 +62,11 @@ enum {
 	OPT_VMLINUX,
 	OPT_ROOT,
 	OPT_NO_USER,
-	OPT_PLUGIN
+	OPT_PLUGIN,
+	OPT_WAITS,
+	OPT_PID,
+	OPT_DURATION,
+	OPT_SITES
 };
 
 const struct option bp_record_options_table[] = {
@@ -67,6 +83,10 @@ const struct option bp_record_options_table[] = {
     {"guest-root", required_argument, NULL, OPT_ROOT},
     {"no-user", no_argument, NULL, OPT_NO_USER},
     {"plugin", required_argument, NULL, OPT_PLUGIN},
+    {"waits", no_argument, NULL, OPT_WAITS},
+    {"pid", required_argument, NULL, OPT_PID},
+    {"duration", required_argument, NULL, OPT_DURATION},
+    {"lock-sites", required_argument, NULL, OPT_SITES},
     {"quiet", no_argument, NULL, 'q'},
     {"help", no_argument, NULL, 'h'},
     {NULL, 0, NULL, 0},
@@ -120,6 +140,17 @@ static bool parse_size(const char *s, uint64_t *bytes)
 	return true;
 }
 
+static bool parse_pid(const char *s, int *pid)
+{
+	char *end;
+	long v = strtol(s, &end, 10);
+
+	if (end == s || *end || v <= 0 || v > INT_MAX)
+		return false;
+	*pid = (int)v;
+	return true;
+}
+
 static bool parse_port(const char *s, struct bp_record_options *o)
 {
 	char *end;
@@ -140,14 +171,33 @@ static bool parse_port(const char *s, struct bp_record_options *o)
 
 struct bp_err *bp_record_option(int opt, const char *arg, struct bp_record_options *o)
 {
+	static const char *const sites[] = {
+	    [BP_SITES_SAMPLED] = "sampled", [BP_SITES_ALWAYS] = "always", [BP_SITES_NEVER] = "never"};
+
 	switch (opt) {
 	case 'o':
 		o->output = arg;
 		return NULL;
 	case OPT_TIMEOUT:
+	case OPT_DURATION:
 		if (!parse_time(arg, &o->timeout_ns))
-			return bp_err_new(BP_EUSAGE, "--timeout '%s' is not a time such as 90s, 2m or 500ms",
-					  arg);
+			return bp_err_new(BP_EUSAGE, "--%s '%s' is not a time such as 90s, 2m or 500ms",
+					  opt == OPT_TIMEOUT ? "timeout" : "duration", arg);
+		return NULL;
+	case OPT_WAITS:
+		o->waits = true;
+		return NULL;
+	case OPT_SITES:
+		for (int i = 0; i < 3; i++) {
+			if (!strcmp(arg, sites[i])) {
+				o->lock_sites = (enum bp_lock_sites)i;
+				return NULL;
+			}
+		}
+		return bp_err_new(BP_EUSAGE, "--lock-sites '%s' is not sampled, always or never", arg);
+	case OPT_PID:
+		if (!parse_pid(arg, &o->pid))
+			return bp_err_new(BP_EUSAGE, "--pid '%s' is not a process id", arg);
 		return NULL;
 	case OPT_CONSOLE:
 		o->until_console = arg;
@@ -214,6 +264,19 @@ static struct bp_err *run(int argc, char **argv, int *status)
 		if (err)
 			return err;
 	}
+	if ((o.pid || o.lock_sites) && !o.waits)
+		return bp_err_new(BP_EUSAGE, "%s goes with --waits", o.pid ? "--pid" : "--lock-sites");
+	if (o.pid && optind < argc)
+		return bp_err_new(BP_EUSAGE,
+				  "--pid is for a QEMU that runs already: no command line goes with it");
+	if (o.pid &&
+	    (o.until_console || o.until_function || o.until_exec || o.until_port >= 0 || o.deterministic ||
+	     o.max_bytes || o.kernel_image || o.vmlinux || o.guest_root || o.no_user || o.plugin))
+		return bp_err_new(BP_EUSAGE,
+				  "--pid records waits only: of the other options, -o, -q, --duration and "
+				  "--lock-sites go with it");
+	if (o.pid)
+		return bp_record_pid(&o, status);
 	if (optind >= argc)
 		return bp_err_new(
 		    BP_EUSAGE,

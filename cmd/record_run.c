@@ -22,6 +22,7 @@
 #include <time.h>
 #include <x86intrin.h>
 
+#include "cmd/record_waits.h"
 #include "collectors/tcg/engine.h"
 #include "collectors/tcg/qemu_args.h"
 #include "collectors/tcg/record_names.h"
@@ -50,7 +51,10 @@ struct recorder {
 	int shm_fd;
 	struct bp_record_names *names;
 	struct bp_trace_writer *writer;
-	struct bp_engine *engine;
+	struct bp_engine *engine;      /* NULL: the guest is not recorded */
+	struct bp_engine_status alone; /* then: what is known without it */
+	struct bp_record_waits *waits;
+	bool tcg;
 	const char *mark_names[BP_MAX_HOOKS];
 	regex_t console_re;
 	bool has_console_re;
@@ -101,6 +105,40 @@ static void warn_line(const char *line)
 	fprintf(stderr, "bootprof record: warning: %s\n", line);
 }
 
+static const struct bp_engine_status *status_of(const struct recorder *r)
+{
+	return r->engine ? bp_engine_status(r->engine) : &r->alone;
+}
+
+static BP_MUST_CHECK struct bp_err *info(struct recorder *r, const char *key, const char *value)
+{
+	struct bp_fact f = {.kind = BP_FACT_INFO, .vcpu = UINT16_MAX, .s1 = key, .s2 = value};
+
+	return bp_trace_writer_fact(r->writer, &f);
+}
+
+static BP_MUST_CHECK struct bp_err *mark(struct recorder *r, const char *name, const char *detail,
+					 uint64_t ns)
+{
+	struct bp_fact f = {
+	    .kind = BP_FACT_MARK, .vcpu = UINT16_MAX, .time_ns = ns, .s1 = name, .s2 = detail};
+
+	return r->engine ? bp_engine_mark(r->engine, name, detail, ns) : bp_trace_writer_fact(r->writer, &f);
+}
+
+/* The ready marker was seen. */
+static BP_MUST_CHECK struct bp_err *ready(struct recorder *r, const char *by, uint64_t ns)
+{
+	if (r->engine)
+		return bp_engine_ready(r->engine, by, ns);
+	if (r->alone.ready)
+		return NULL;
+	r->alone.ready = true;
+	r->alone.ready_ns = ns;
+	snprintf(r->alone.ready_by, sizeof(r->alone.ready_by), "%s", by);
+	return mark(r, "ready", by, ns);
+}
+
 /* ---- clocks ---- */
 
 /* A time stamp counter that the kernel itself does not trust is not used. */
@@ -130,7 +168,7 @@ static void clock_pair(const struct bp_ring_shm *shm, uint64_t *ns, uint64_t *ti
 		if (b - a < best) {
 			best = b - a;
 			*ns = t;
-			*ticks = shm->use_clock ? t : a + (b - a) / 2;
+			*ticks = !shm || shm->use_clock ? t : a + (b - a) / 2;
 		}
 	}
 }
@@ -184,7 +222,7 @@ static void restore_area(const struct recorder *r, const char *output, size_t le
 
 static void show_status(struct recorder *r)
 {
-	const struct bp_engine_status *s = bp_engine_status(r->engine);
+	const struct bp_engine_status *s = status_of(r);
 	struct bp_strbuf sb = BP_STRBUF_INIT;
 	char insns[BP_UNITS_MAX], rate[BP_UNITS_MAX], bytes[BP_UNITS_MAX];
 	uint64_t t = since_start(r);
@@ -195,8 +233,15 @@ static void show_status(struct recorder *r)
 	bp_units_count(insns, s->insns);
 	bp_units_count(rate, (uint64_t)((double)s->calls * 1e9 / (double)(t ? t : 1)));
 	bp_units_bytes(bytes, bp_trace_writer_bytes(r->writer));
-	bp_strbuf_addf(&sb, "%.1f s  %s insns  %s calls/s  %s  %s  ", (double)t / 1e9, insns, rate, bytes,
-		       s->phase);
+	if (r->engine) {
+		bp_strbuf_addf(&sb, "%.1f s  %s insns  %s calls/s  %s  %s  ", (double)t / 1e9, insns, rate,
+			       bytes, s->phase);
+	} else {
+		uint64_t lost;
+
+		bp_units_count(rate, bp_record_waits_records(r->waits, &lost));
+		bp_strbuf_addf(&sb, "%.1f s  %s waits  %s  ", (double)t / 1e9, rate, bytes);
+	}
 	head = sb.len;
 	if (s->last_line[0])
 		bp_strbuf_add_term(&sb, s->last_line, strlen(s->last_line));
@@ -242,7 +287,7 @@ static BP_MUST_CHECK struct bp_err *console_line(struct recorder *r)
 	r->line_len = 0;
 	err = bp_trace_writer_fact(r->writer, &f);
 	if (!err && console_matches(r, r->line))
-		err = bp_engine_ready(r->engine, r->line, f.time_ns);
+		err = ready(r, r->line, f.time_ns);
 	return err;
 }
 
@@ -423,6 +468,16 @@ static void free_args(struct arg_list *a)
 	free(a->v);
 }
 
+/* Whether the user says himself what threads are called. */
+static bool names_threads(char *const *argv)
+{
+	for (; *argv; argv++) {
+		if (strstr(*argv, "debug-threads="))
+			return true;
+	}
+	return false;
+}
+
 /* The user's command line, and what we add to it. */
 static BP_MUST_CHECK struct bp_err *build_args(struct recorder *r, const char *plugin, int port_fd,
 					       struct arg_list *a)
@@ -431,12 +486,19 @@ static BP_MUST_CHECK struct bp_err *build_args(struct recorder *r, const char *p
 
 	for (char **p = r->opts->qemu_argv; *p; p++)
 		add_arg(a, *p);
-	snprintf(buf, sizeof(buf), "%s,fd=%d", plugin, r->shm_fd);
-	if (strchr(plugin, ','))
-		return bp_err_new(BP_EUNSUPPORTED, "%s: QEMU takes no plugin path with a comma in it",
-				  plugin);
-	add_arg(a, "-plugin");
-	add_arg(a, buf);
+	if (r->tcg) {
+		snprintf(buf, sizeof(buf), "%s,fd=%d", plugin, r->shm_fd);
+		if (strchr(plugin, ','))
+			return bp_err_new(BP_EUNSUPPORTED, "%s: QEMU takes no plugin path with a comma in it",
+					  plugin);
+		add_arg(a, "-plugin");
+		add_arg(a, buf);
+	}
+	/* Threads then have names: CPU 0/TCG. What the user says himself of -name is kept. */
+	if (r->waits && !names_threads(r->opts->qemu_argv)) {
+		add_arg(a, "-name");
+		add_arg(a, "debug-threads=on");
+	}
 	if (r->opts->deterministic) {
 		if (!r->args.has_icount) {
 			add_arg(a, "-icount");
@@ -464,9 +526,10 @@ static BP_MUST_CHECK struct bp_err *build_args(struct recorder *r, const char *p
 }
 
 /* Runs in the child: only calls that are safe there. @report gets errno when QEMU cannot be started. */
-static void child_exec(struct recorder *r, char **argv, int slave, int out, int report)
+static void child_exec(struct recorder *r, char **argv, int slave, int out, int report, int go)
 {
 	int null;
+	char c;
 
 	prctl(PR_SET_PDEATHSIG, SIGTERM);
 	signal(SIGINT, SIG_DFL);
@@ -487,6 +550,9 @@ static void child_exec(struct recorder *r, char **argv, int slave, int out, int 
 		if (null >= 0)
 			dup2(null, STDIN_FILENO);
 	}
+	/* Not before it is traced. */
+	if (go >= 0 && read(go, &c, 1) != 1)
+		_exit(126);
 	execvp(argv[0], argv);
 	null = errno;
 	if (write(report, &null, sizeof(null)) < 0)
@@ -496,16 +562,17 @@ static void child_exec(struct recorder *r, char **argv, int slave, int out, int 
 
 static BP_MUST_CHECK struct bp_err *start_qemu(struct recorder *r)
 {
-	int report[2], pipe_fds[2] = {-1, -1}, port[2] = {-1, -1}, slave = -1, failed = 0;
+	int report[2], go[2] = {-1, -1}, pipe_fds[2] = {-1, -1}, port[2] = {-1, -1}, slave = -1, failed = 0;
 	bp_autofree char *plugin = NULL;
 	struct arg_list args = {0};
-	struct bp_err *err;
+	struct bp_err *err = NULL;
 	ssize_t n;
 
-	err = find_plugin(r, &plugin);
+	if (r->tcg)
+		err = find_plugin(r, &plugin);
 	if (err)
 		return err;
-	if (pipe2(report, O_CLOEXEC))
+	if (pipe2(report, O_CLOEXEC) || (r->waits && pipe2(go, O_CLOEXEC)))
 		return bp_err_os(errno, "pipe");
 	if (r->opts->until_port >= 0 && r->args.debug_exit_port != (unsigned)r->opts->until_port) {
 		if (pipe(port))
@@ -542,8 +609,20 @@ static BP_MUST_CHECK struct bp_err *start_qemu(struct recorder *r)
 	clock_pair(r->shm, &r->start_ns, &r->start_ticks);
 	r->qemu = fork();
 	if (r->qemu == 0)
-		child_exec(r, args.v, slave, pipe_fds[1], report[1]);
+		child_exec(r, args.v, slave, pipe_fds[1], report[1], go[0]);
 	free_args(&args);
+	if (r->waits) {
+		close(go[0]);
+		if (r->qemu > 0)
+			err = bp_record_waits_attach(r->waits, r->qemu, r->writer);
+		/* What that took is no time of QEMU's. */
+		clock_pair(r->shm, &r->start_ns, &r->start_ticks);
+		if (!err)
+			err = bp_record_waits_start(r->waits, r->start_ns);
+		if (!err && write(go[1], "", 1) != 1)
+			err = bp_err_os(errno, "pipe");
+		close(go[1]);
+	}
 	close(report[1]);
 	if (slave >= 0)
 		close(slave);
@@ -555,8 +634,10 @@ static BP_MUST_CHECK struct bp_err *start_qemu(struct recorder *r)
 		close(report[0]);
 		return bp_err_os(errno, "fork");
 	}
-	n = read(report[0], &failed, sizeof(failed));
+	n = err ? 0 : read(report[0], &failed, sizeof(failed));
 	close(report[0]);
+	if (err)
+		return err;
 	if (n == (ssize_t)sizeof(failed)) {
 		waitpid(r->qemu, NULL, 0);
 		r->qemu = 0;
@@ -575,40 +656,66 @@ static void end_qemu(struct recorder *r)
 
 /* ---- facts about the recording ---- */
 
-static BP_MUST_CHECK struct bp_err *info(struct recorder *r, const char *key, const char *value)
+void bp_record_quote(struct bp_strbuf *line, const char *arg)
 {
-	struct bp_fact f = {.kind = BP_FACT_INFO, .vcpu = UINT16_MAX, .s1 = key, .s2 = value};
+	if (line->len)
+		bp_strbuf_addc(line, ' ');
+	if (*arg && !strpbrk(arg, " \t\n\"'\\$`;&|<>()*?[]#~!")) {
+		bp_strbuf_adds(line, arg);
+		return;
+	}
+	bp_strbuf_addc(line, '\'');
+	for (const char *c = arg; *c; c++) {
+		if (*c == '\'')
+			bp_strbuf_adds(line, "'\\''");
+		else
+			bp_strbuf_addc(line, *c);
+	}
+	bp_strbuf_addc(line, '\'');
+}
 
-	return bp_trace_writer_fact(r->writer, &f);
+struct bp_err *bp_record_host_info(struct bp_trace_writer *w)
+{
+	struct bp_fact f = {
+	    .kind = BP_FACT_INFO, .vcpu = UINT16_MAX, .s1 = "bootprof_version", .s2 = BOOTPROF_VERSION};
+	struct bp_err *err = bp_trace_writer_fact(w, &f);
+	time_t t = time(NULL);
+	struct utsname un;
+	char buf[64];
+	struct tm tm;
+
+	f.s1 = "host_release";
+	f.s2 = un.release;
+	if (!err && !uname(&un))
+		err = bp_trace_writer_fact(w, &f);
+	f.s1 = "host_cpus";
+	f.s2 = buf;
+	snprintf(buf, sizeof(buf), "%ld", sysconf(_SC_NPROCESSORS_ONLN));
+	if (!err)
+		err = bp_trace_writer_fact(w, &f);
+	f.s1 = "start_time";
+	if (!err && gmtime_r(&t, &tm) && strftime(buf, sizeof(buf), "%Y-%m-%dT%H:%M:%SZ", &tm))
+		err = bp_trace_writer_fact(w, &f);
+	return err;
+}
+
+struct bp_err *bp_record_clock_base(struct bp_trace_writer *w, uint64_t ns)
+{
+	char buf[24];
+	struct bp_fact f = {.kind = BP_FACT_INFO, .vcpu = UINT16_MAX, .s1 = "clock_base_ns", .s2 = buf};
+
+	snprintf(buf, sizeof(buf), "%llu", (unsigned long long)ns);
+	return bp_trace_writer_fact(w, &f);
 }
 
 static BP_MUST_CHECK struct bp_err *write_info(struct recorder *r, const char *qemu_version)
 {
 	struct bp_strbuf line = BP_STRBUF_INIT;
 	struct bp_err *err;
-	struct utsname un;
-	char buf[64];
-	time_t t = time(NULL);
-	struct tm tm;
 
-	for (char **p = r->opts->qemu_argv; *p; p++) {
-		/* Quoted, so that it can be pasted. */
-		if (p != r->opts->qemu_argv)
-			bp_strbuf_addc(&line, ' ');
-		if (**p && !strpbrk(*p, " \t\n\"'\\$`;&|<>()*?[]#~!")) {
-			bp_strbuf_adds(&line, *p);
-			continue;
-		}
-		bp_strbuf_addc(&line, '\'');
-		for (const char *c = *p; *c; c++) {
-			if (*c == '\'')
-				bp_strbuf_adds(&line, "'\\''");
-			else
-				bp_strbuf_addc(&line, *c);
-		}
-		bp_strbuf_addc(&line, '\'');
-	}
-	err = info(r, "bootprof_version", BOOTPROF_VERSION);
+	for (char **p = r->opts->qemu_argv; *p; p++)
+		bp_record_quote(&line, *p);
+	err = bp_record_host_info(r->writer);
 	if (!err)
 		err = info(r, "command_line", bp_strbuf_str(&line));
 	bp_strbuf_deinit(&line);
@@ -617,18 +724,11 @@ static BP_MUST_CHECK struct bp_err *write_info(struct recorder *r, const char *q
 	if (!err)
 		err = info(r, "deterministic", r->opts->deterministic ? "yes" : "no");
 	if (!err)
-		err =
-		    info(r, "clock_time", r->shm->use_clock ? "CLOCK_MONOTONIC" : "host time stamp counter");
-	if (!err)
+		err = info(r, "clock_time",
+			   !r->tcg || r->shm->use_clock ? "CLOCK_MONOTONIC" : "host time stamp counter");
+	if (!err && r->tcg)
 		err = info(r, "clock_insns", "instructions executed by each vCPU, as TCG counts them");
-	if (!err && !uname(&un))
-		err = info(r, "host_release", un.release);
-	snprintf(buf, sizeof(buf), "%ld", sysconf(_SC_NPROCESSORS_ONLN));
-	if (!err)
-		err = info(r, "host_cpus", buf);
-	if (gmtime_r(&t, &tm) && strftime(buf, sizeof(buf), "%Y-%m-%dT%H:%M:%SZ", &tm) && !err)
-		err = info(r, "start_time", buf);
-	if (!err)
+	if (!err && r->tcg)
 		err = bp_record_names_facts(r->names, r->writer);
 	return err ? err : bp_trace_writer_flush(r->writer);
 }
@@ -664,7 +764,7 @@ static BP_MUST_CHECK struct bp_err *read_port(struct recorder *r)
 
 			snprintf(by, sizeof(by), "port 0x%x=%u", (unsigned)r->opts->until_port,
 				 r->opts->until_value);
-			return bp_engine_ready(r->engine, by, since_start(r));
+			return ready(r, by, since_start(r));
 		}
 	}
 	if (n == 0) {
@@ -676,7 +776,7 @@ static BP_MUST_CHECK struct bp_err *read_port(struct recorder *r)
 
 static BP_MUST_CHECK struct bp_err *loop(struct recorder *r, int *qemu_status)
 {
-	uint64_t last_status = 0, last_flush = 0, n;
+	uint64_t last_status = 0, last_flush = 0, n = 0;
 	bool running = true, console_open = true;
 	struct bp_err *err = NULL;
 
@@ -706,15 +806,18 @@ static BP_MUST_CHECK struct bp_err *loop(struct recorder *r, int *qemu_status)
 			running = false;
 			r->qemu = 0;
 		}
-		err = bp_engine_drain(r->engine, &n);
+		if (r->engine)
+			err = bp_engine_drain(r->engine, &n);
+		if (!err && r->waits)
+			err = bp_record_waits_poll(r->waits, since_start(r));
 		if (err)
 			return err;
-		if (r->shm->no_registers && !r->ended_ns) {
+		if (r->tcg && r->shm->no_registers && !r->ended_ns) {
 			end_qemu(r);
 			return bp_err_new(BP_EUNSUPPORTED, "the CPU state could not be found in this QEMU, "
 							   "so no call stacks can be recorded");
 		}
-		if (bp_engine_status(r->engine)->ready)
+		if (status_of(r)->ready)
 			end_qemu(r);
 		if (got_end_signal && !r->interrupted) {
 			r->interrupted = true;
@@ -763,7 +866,7 @@ static BP_MUST_CHECK struct bp_err *loop(struct recorder *r, int *qemu_status)
 
 static const char *ending(const struct recorder *r, int qemu_status)
 {
-	const struct bp_engine_status *s = bp_engine_status(r->engine);
+	const struct bp_engine_status *s = status_of(r);
 
 	if (s->ready)
 		return "marker";
@@ -786,8 +889,9 @@ static const char *ending(const struct recorder *r, int qemu_status)
 
 static void summary(const struct recorder *r, const char *how, int qemu_status)
 {
-	const struct bp_engine_status *s = bp_engine_status(r->engine);
+	const struct bp_engine_status *s = status_of(r);
 	struct bp_strbuf sb = BP_STRBUF_INIT;
+	bp_autofree char *waits = NULL;
 	char insns[BP_UNITS_MAX], calls[BP_UNITS_MAX], bytes[BP_UNITS_MAX];
 
 	bp_units_count(insns, s->insns);
@@ -795,9 +899,20 @@ static void summary(const struct recorder *r, const char *how, int qemu_status)
 	bp_units_bytes(bytes, bp_trace_writer_bytes(r->writer));
 	bp_strbuf_adds(&sb, "bootprof: ");
 	bp_strbuf_add_term(&sb, r->opts->output, strlen(r->opts->output));
-	bp_strbuf_addf(&sb, ": %s instructions, %s calls in %.3f s, %s (%.1f bytes a call); ended by %s",
-		       insns, calls, (double)(s->ready ? s->ready_ns : s->now_ns) / 1e9, bytes,
-		       s->calls ? (double)bp_trace_writer_bytes(r->writer) / (double)s->calls : 0.0, how);
+	if (r->waits)
+		bp_err_ignore(bp_record_waits_summary(r->waits, &waits));
+	if (r->tcg)
+		bp_strbuf_addf(
+		    &sb, ": %s instructions, %s calls in %.3f s, %s (%.1f bytes a call)%s%s; ended by %s",
+		    insns, calls, (double)(s->ready ? s->ready_ns : s->now_ns) / 1e9, bytes,
+		    s->calls ? (double)bp_trace_writer_bytes(r->writer) / (double)s->calls : 0.0,
+		    waits ? "; " : "", waits ? waits : "", how);
+	else
+		bp_strbuf_addf(
+		    &sb,
+		    ": %.3f s, %s; %s; the guest runs on the real CPU: its calls are not recorded; "
+		    "ended by %s",
+		    (double)since_start(r) / 1e9, bytes, waits ? waits : "", how);
 	if (s->ready) {
 		bp_strbuf_adds(&sb, " (");
 		bp_strbuf_add_term(&sb, s->ready_by, strlen(s->ready_by));
@@ -823,12 +938,22 @@ static void summary(const struct recorder *r, const char *how, int qemu_status)
 static BP_MUST_CHECK struct bp_err *check_request(struct recorder *r)
 {
 	bp_qemu_args_parse(r->opts->qemu_argv, &r->args);
-	if (strcmp(r->args.accel, "tcg"))
+	r->tcg = !strcmp(r->args.accel, "tcg");
+	if (!r->tcg && !r->opts->waits)
 		return bp_err_new(
 		    BP_EUNSUPPORTED,
 		    "-accel %s: the guest then runs on the real CPU and QEMU does not see its functions, so "
-		    "neither calls nor instructions can be recorded; use -accel tcg",
+		    "neither calls nor instructions can be recorded; use -accel tcg, or --waits",
 		    r->args.accel);
+	if (!r->tcg &&
+	    (r->opts->until_function || r->opts->until_exec || r->opts->deterministic || r->opts->max_bytes))
+		return bp_err_new(BP_EUSAGE,
+				  "%s needs -accel tcg: under %s the guest's functions are not seen",
+				  r->opts->until_function  ? "--until-function"
+				  : r->opts->until_exec    ? "--until-exec"
+				  : r->opts->deterministic ? "--deterministic"
+							   : "--max-size",
+				  r->args.accel);
 	if (r->args.daemonize)
 		return bp_err_new(
 		    BP_EUSAGE, "-daemonize: the recording ends with QEMU, which must stay in the foreground");
@@ -898,20 +1023,44 @@ static BP_MUST_CHECK struct bp_err *load_names(struct recorder *r, int *until_ho
 	return err;
 }
 
+static BP_MUST_CHECK struct bp_err *start_engine(struct recorder *r, int until_hook)
+{
+	struct bp_engine_options eo = {0};
+	uint64_t ns, ticks;
+
+	/* The longer the base, the better the ratio of the two clocks. */
+	while (since_start(r) < CALIBRATE_NS)
+		usleep(2000);
+	clock_pair(r->shm, &ns, &ticks);
+	r->ns_per_tick = (double)(ns - r->start_ns) / (double)(ticks - r->start_ticks);
+	eo.until_hook = until_hook;
+	eo.mark_names = r->mark_names;
+	eo.until_function = r->opts->until_function;
+	eo.until_exec = r->opts->until_exec;
+	eo.until_console = r->has_console_re ? console_matches : NULL;
+	eo.until_console_self = r;
+	eo.max_bytes = r->opts->max_bytes;
+	eo.end_at_poweroff = r->opts->deterministic;
+	eo.start_ticks = r->start_ticks;
+	eo.ns_per_tick = r->ns_per_tick;
+	return bp_engine_create(r->shm, r->writer, bp_record_names_get(r->names), &eo, &r->engine);
+}
+
 static BP_MUST_CHECK struct bp_err *run(struct recorder *r, int *status)
 {
 	struct bp_strbuf version bp_cleanup(bp_strbuf_deinit) = BP_STRBUF_INIT;
 	struct sigaction sa = {.sa_handler = on_signal};
-	struct bp_engine_options eo = {0};
-	uint64_t ns, ticks, end_ns, n;
+	uint64_t end_ns, n;
 	const char *how;
 	struct bp_err *err;
 	struct bp_fact f;
-	int qemu_status = 0;
+	int qemu_status = 0, until_hook = -1;
 
 	err = check_request(r);
-	if (!err)
+	if (!err && r->tcg)
 		err = make_shm(r);
+	if (!err && r->opts->waits)
+		err = bp_record_waits_create(r->opts, &r->waits);
 	if (!err)
 		err = bp_trace_writer_create(r->opts->output, 4, &r->writer);
 	if (err)
@@ -922,60 +1071,49 @@ static BP_MUST_CHECK struct bp_err *run(struct recorder *r, int *status)
 	sigaction(SIGWINCH, &sa, NULL);
 	signal(SIGPIPE, SIG_IGN);
 	err = start_qemu(r);
-	if (!err)
-		err = load_names(r, &eo.until_hook);
+	if (!err && r->tcg)
+		err = load_names(r, &until_hook);
 	if (err)
 		return err;
 	qemu_version(r, &version);
 	err = write_info(r, bp_strbuf_str(&version));
 	if (err)
 		return err;
-	/* The longer the base, the better the ratio of the two clocks. */
-	while (since_start(r) < CALIBRATE_NS)
-		usleep(2000);
-	clock_pair(r->shm, &ns, &ticks);
-	r->ns_per_tick = (double)(ns - r->start_ns) / (double)(ticks - r->start_ticks);
-	eo.mark_names = r->mark_names;
-	eo.until_function = r->opts->until_function;
-	eo.until_exec = r->opts->until_exec;
-	eo.until_console = r->has_console_re ? console_matches : NULL;
-	eo.until_console_self = r;
-	eo.max_bytes = r->opts->max_bytes;
-	eo.end_at_poweroff = r->opts->deterministic;
-	eo.start_ticks = r->start_ticks;
-	eo.ns_per_tick = r->ns_per_tick;
-	err = bp_engine_create(r->shm, r->writer, bp_record_names_get(r->names), &eo, &r->engine);
+	err = r->tcg ? start_engine(r, until_hook) : NULL;
 	if (err)
 		return err;
 	err = loop(r, &qemu_status);
 	if (err)
 		return err;
 	end_ns = since_start(r);
-	err = bp_engine_drain(r->engine, &n);
+	if (r->engine)
+		err = bp_engine_drain(r->engine, &n);
 	if (err)
 		return err;
-	if (r->shm->not_tcg_target)
+	if (r->tcg && r->shm->not_tcg_target)
 		return bp_err_new(BP_EUNSUPPORTED,
 				  "only system emulation of x86_64 with at most %d vCPUs can be recorded",
 				  BP_MAX_VCPUS);
-	if (!r->shm->first_exec_ticks)
+	if (r->tcg && !r->shm->first_exec_ticks)
 		return nothing_executed(r, qemu_status);
 	if (r->opts->until_port >= 0 && r->args.debug_exit_port == (unsigned)r->opts->until_port &&
 	    WIFEXITED(qemu_status) && WEXITSTATUS(qemu_status) == (int)(r->opts->until_value << 1 | 1)) {
 		char by[48];
 
 		snprintf(by, sizeof(by), "port 0x%x=%u", (unsigned)r->opts->until_port, r->opts->until_value);
-		err = bp_engine_ready(r->engine, by, bp_engine_status(r->engine)->now_ns);
+		err = ready(r, by, r->engine ? bp_engine_status(r->engine)->now_ns : end_ns);
 		qemu_status = 0;
 	}
 	how = ending(r, qemu_status);
-	if (!err)
+	if (!err && r->engine)
 		err = bp_engine_finish(r->engine, end_ns);
-	if (!err && !bp_engine_status(r->engine)->ready)
+	if (!err && r->engine && !bp_engine_status(r->engine)->ready)
 		err = bp_engine_mark(r->engine, "last-instruction", "", bp_engine_status(r->engine)->now_ns);
 	if (!err)
-		err = bp_engine_mark(r->engine, "qemu-exit", how, end_ns);
-	if (!err)
+		err = mark(r, "qemu-exit", how, end_ns);
+	if (!err && r->waits)
+		err = bp_record_waits_finish(r->waits, end_ns);
+	if (!err && r->tcg)
 		err = late_info(r);
 	f = (struct bp_fact){
 	    .kind = BP_FACT_END,
@@ -984,14 +1122,14 @@ static BP_MUST_CHECK struct bp_err *run(struct recorder *r, int *status)
 	    .s1 = how,
 	    .s2 = "",
 	    .v = {(uint64_t)(WIFEXITED(qemu_status) ? WEXITSTATUS(qemu_status) : 128 + WTERMSIG(qemu_status)),
-		  bp_engine_status(r->engine)->insns, bp_engine_status(r->engine)->calls},
+		  status_of(r)->insns, status_of(r)->calls},
 	};
-	if (!err && bp_engine_status(r->engine)->lost) {
+	if (!err && status_of(r)->lost) {
 		struct bp_fact lost = {
 		    .kind = BP_FACT_LOST,
 		    .vcpu = UINT16_MAX,
 		    .time_ns = end_ns,
-		    .v = {bp_engine_status(r->engine)->lost},
+		    .v = {status_of(r)->lost},
 		    .s1 = "records that the plugin could not hand over",
 		    .s2 = "",
 		};
@@ -1005,7 +1143,7 @@ static BP_MUST_CHECK struct bp_err *run(struct recorder *r, int *status)
 		summary(r, how, qemu_status);
 	if (!err)
 		err = bp_trace_writer_close(bp_steal(r->writer));
-	if (bp_engine_status(r->engine)->ready || r->interrupted)
+	if (status_of(r)->ready || r->interrupted)
 		*status = 0;
 	else if (r->timed_out)
 		*status = r->opts->until_console || r->opts->until_function || r->opts->until_exec ||
@@ -1019,8 +1157,9 @@ static BP_MUST_CHECK struct bp_err *run(struct recorder *r, int *status)
 
 struct bp_err *bp_record_run(const struct bp_record_options *opts, int *status)
 {
-	struct recorder r = {.opts = opts, .shm_fd = -1, .console = -1, .port_fd = -1};
+	struct recorder r = {.opts = opts, .shm_fd = -1, .alone.phase = "", .console = -1, .port_fd = -1};
 	struct bp_err *err = run(&r, status);
+	uint64_t lost;
 
 	if (r.qemu > 0) {
 		/* The recording failed: the guest is not left behind. */
@@ -1037,10 +1176,12 @@ struct bp_err *bp_record_run(const struct bp_record_options *opts, int *status)
 		tcsetattr(STDIN_FILENO, TCSADRAIN, &r.saved);
 	}
 	/* Nothing was recorded: an earlier recording of that name stays what it is. */
-	if (err && (!r.engine || !r.shm->first_exec_ticks))
+	if (err &&
+	    (r.engine ? !r.shm->first_exec_ticks : !r.waits || !bp_record_waits_records(r.waits, &lost)))
 		bp_trace_writer_discard(bp_steal(r.writer));
 	bp_engine_destroy(r.engine);
 	bp_trace_writer_destroy(r.writer);
+	bp_record_waits_destroy(r.waits);
 	bp_record_names_destroy(r.names);
 	if (r.has_console_re)
 		regfree(&r.console_re);

@@ -62,6 +62,9 @@ enum bp_wait_kind {
 #define BP_WAIT_IRQ 2u       /* WAKE: by an interrupt that happened to hit `thread` */
 #define BP_WAIT_USERSPACE 4u /* KVM_EXIT */
 
+#define BP_WAIT_BLIND \
+	8u /* LOCK_FREE: from here on lock functions are not seen; nobody is known to have a lock */
+
 #define BP_WAIT_NO_CPU UINT16_MAX
 
 struct bp_wait {

@@ -56,6 +56,8 @@ only 'compression libraries stay in symbols, in recordings and in what reads tra
 	'symbols|core/(trace[a-z_]*|source)\.c|collectors/ftrace/tracedat_unpack\.c' code
 only 'jansson stays where baselines are read' '#include <jansson\.h>' 'analyzers/summary_file\.c' code
 only 'libyaml stays where budgets are read' '#include <yaml\.h>' 'analyzers/budget\.c' code
+only 'libtracefs and libtraceevent stay in collectors/vcpu' \
+	'#include <(tracefs|kbuffer|event-parse|trace-seq|event-utils)\.h>' 'collectors/vcpu' code
 only 'QEMU plugin functions stay in the plugin' '\bqemu_plugin_[a-z0-9_]*\(' \
 	'collectors/tcg/(plugin|qemu_abi)\.[ch]' calls
 only 'curses stays in tui/term.c' '#include <(n?curses|ncursesw/[a-z]*|term)\.h>' 'tui/term\.c' code

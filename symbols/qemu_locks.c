@@ -85,6 +85,8 @@ struct bp_qemu_locks {
 	size_t n_maps;
 	struct image qemu;
 	struct found found[N_RULES];
+	char *root; /* NULL: libraries are not looked at */
+	bool libc_seen;
 };
 
 /* ---- code ---- */
@@ -589,8 +591,10 @@ static void apply_rules(struct bp_qemu_locks *l, const struct image *im, const c
 }
 
 /* The C library, for its main arena. That it cannot be read costs one name. */
-static void look_at_libc(struct bp_qemu_locks *l, const char *root)
+static void look_at_libc(struct bp_qemu_locks *l)
 {
+	if (!l->root || l->libc_seen)
+		return;
 	for (size_t i = 0; i < l->n_maps; i++) {
 		struct image im = {.fd = -1, .debug_fd = -1};
 		const struct map *m = &l->maps[i];
@@ -599,7 +603,8 @@ static void look_at_libc(struct bp_qemu_locks *l, const char *root)
 
 		if (!m->file || !m->exec || strncmp(base_name(m->path), "libc.so", 7))
 			continue;
-		if ((size_t)snprintf(path, sizeof(path), "%s%s", root, m->path) >= sizeof(path))
+		l->libc_seen = true;
+		if ((size_t)snprintf(path, sizeof(path), "%s%s", l->root, m->path) >= sizeof(path))
 			return;
 		err = open_elf(path, &im.fd, &im.elf);
 		if (!err)
@@ -639,8 +644,9 @@ struct bp_err *bp_qemu_locks_create(const char *binary, const char *mapped, cons
 	if (err)
 		return err;
 	apply_rules(l, &l->qemu, NULL);
-	if (root)
-		look_at_libc(l, root);
+	if (root && !(l->root = strdup(root)))
+		return bp_err_nomem();
+	look_at_libc(l);
 	*ret = bp_steal(l);
 	return NULL;
 }
@@ -652,6 +658,7 @@ void bp_qemu_locks_destroy(struct bp_qemu_locks *l)
 	image_deinit(&l->qemu);
 	free(l->maps);
 	free(l->maps_text);
+	free(l->root);
 	free(l);
 }
 
@@ -669,6 +676,7 @@ struct bp_err *bp_qemu_locks_update(struct bp_qemu_locks *l, const char *maps, s
 	l->maps_text = text;
 	l->maps = list;
 	l->n_maps = n;
+	look_at_libc(l);
 	return NULL;
 }
 
@@ -708,6 +716,7 @@ static bool find_arena(const struct bp_qemu_locks *l, uint64_t addr, struct bp_q
 	snprintf(ret->name, sizeof(ret->name), "malloc arena 0x%llx", (unsigned long long)heap);
 	ret->how = from_arena;
 	ret->addr = addr;
+	ret->size = 4;
 	return true;
 }
 
@@ -726,6 +735,7 @@ bool bp_qemu_locks_find(const struct bp_qemu_locks *l, uint64_t addr, struct bp_
 			snprintf(ret->name, sizeof(ret->name), "%.127s", o->name);
 		ret->how = o->how;
 		ret->addr = l->qemu.bias + o->addr;
+		ret->size = o->size;
 		for (size_t k = 0; k < BP_ARRAY_SIZE(bql_names) && !in; k++)
 			ret->is_bql |= !strcmp(o->name, bql_names[k]);
 		return true;
@@ -735,6 +745,7 @@ bool bp_qemu_locks_find(const struct bp_qemu_locks *l, uint64_t addr, struct bp_
 			snprintf(ret->name, sizeof(ret->name), "%s", rules[i].name);
 			ret->how = from_code;
 			ret->addr = l->found[i].addr;
+			ret->size = l->found[i].size;
 			ret->is_bql = rules[i].is_bql;
 			return true;
 		}

@@ -26,6 +26,7 @@ struct bp_qemu_lock {
 	char name[BP_LOCK_NAME_MAX]; /* "qemu_global_mutex"; "ram_list+0x28" inside a larger object */
 	const char *how; /* "symbol table", "debug symbols", "code of lock functions", "malloc arena";
 			  * static */
+	uint64_t size;   /* bytes of it, at least those of the futex */
 	uint64_t addr;   /* where the object begins, at run time */
 	bool is_bql;     /* QEMU's big lock, whatever this version calls it */
 };

@@ -1,0 +1,238 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: GPL-2.0-or-later
+# record --waits on real QEMUs: what it counts against the kernel's own text of the same events, a holder that is
+# planted, an iothread that makes the difference, KVM, and every way it may end.
+. "$(dirname "$0")/../lib.sh"
+requires qemu-system-x86_64 python3 setpriv
+requires_bootprof
+requires_report
+requires_kernel
+tracing=/sys/kernel/tracing
+[ "$(id -u)" -eq 0 ] || skip_all 'not root: only root may make instances in tracefs'
+[ -d $tracing/instances ] || mount -t tracefs nodev $tracing 2> /dev/null
+[ -d $tracing/instances ] || skip_all "no tracefs at $tracing"
+[ -d $tracing/events/syscalls/sys_enter_futex ] || skip_all 'no events of system calls in this kernel'
+
+# Without permission: one line that says what to do.
+cp "$BOOTPROF" "$T/bp"
+chmod 755 "$T"
+status 1 'no permission' setpriv --reuid=65534 --regid=65534 --clear-groups "$T/bp" record --waits -o /dev/null/x --pid $$
+one_line 'no permission: one line that says what to do' 'no permission for tracefs.*root'
+chmod 700 "$T"
+status 2 'wrong usage: --pid alone' "$BOOTPROF" record --pid $$
+status 2 'wrong usage: --pid and a command' "$BOOTPROF" record --waits --pid $$ -- true
+status 2 'wrong usage: not a pid' "$BOOTPROF" record --waits --pid 0
+status 1 'no such process' "$BOOTPROF" record --waits -o "$T/none" --pid 4194300
+one_line 'no such process: one line' 'No such process'
+ok 'no such process: no recording' test ! -e "$T/none"
+
+cat > "$T/init" <<'END'
+#!/bin/sh
+export PATH=/bin:/usr/bin
+mount -t proc proc /proc
+mount -t devtmpfs dev /dev 2> /dev/null
+while read -r module; do
+	insmod "/lib/modules/$module.ko"
+done < /etc/modules
+for disk in vda vdb vdc vdd; do
+	(while :; do dd if=/dev/$disk of=/dev/null bs=4096 count=3000 iflag=direct 2> /dev/null; done) &
+done
+echo "bootprof-guest: ready"
+sleep 3600
+END
+initrd "$T/i.img" --modules --init "$T/init"
+truncate -s 16M "$T/disk"
+mkfifo "$T/mon" "$T/block"
+exec 3<> "$T/mon"
+
+# guest IOTHREAD: four dd loops on four disks; $guest is QEMU once they run.
+guest()
+{
+	local i disks=() io=
+
+	[ "$1" -eq 0 ] || disks=(-object iothread,id=io0) io=,iothread=io0
+	for i in 0 1 2 3; do
+		disks+=(-drive "if=none,id=d$i,file=$T/disk,format=raw,file.locking=off,readonly=on"
+			-device "virtio-blk-pci,drive=d$i$io")
+	done
+	: > "$T/con"
+	timeout -k 5 200 qemu-system-x86_64 -name guest,debug-threads=on -accel tcg,thread=multi -M pc -m 256 -smp 4 \
+		-kernel "$BOOTPROF_TEST_KERNEL" -initrd "$T/i.img" -append 'console=ttyS0 quiet' -display none -nic none \
+		-serial "file:$T/con" -monitor stdio "${disks[@]}" < "$T/mon" > "$T/monitor" 2>&1 &
+	limit=$!
+	for ((i = 0; i < 600; i++)); do
+		grep -aq 'bootprof-guest: ready' "$T/con" && break
+		sleep 0.1
+	done
+	guest=$(cat "/proc/$limit/task/$limit/children")
+	guest=${guest%% *}
+	sleep 1
+}
+
+# leftovers: what of ours is in tracefs
+leftovers()
+{
+	find $tracing/instances -maxdepth 1 -name 'bootprof_*' -printf '%f\n'
+	grep -o 'bootprof_[0-9_]*' $tracing/uprobe_events
+}
+
+# rows FILE VIEW TABLE: rows of a table as JSON lists of objects
+rows()
+{
+	"$BOOTPROF" report "$2" -i "$1" -n 0 --format=json "${@:4}" | python3 -c '
+import json, sys
+print(json.dumps(json.load(sys.stdin)[sys.argv[1]]))' "$3"
+}
+
+guest 0
+own=$tracing/instances/bpe2e_$$
+trap 'status=$?; kill $limit 2> /dev/null; [ ! -d $own ] || rmdir $own; (exit $status); bp_end' EXIT
+
+# ---- the kernel's own text of the same events ----
+
+mkdir "$own"
+echo 0 > "$own/tracing_on"
+echo 65536 > "$own/buffer_size_kb"
+echo mono > "$own/trace_clock"
+for event in sched/sched_switch syscalls/sys_enter_futex syscalls/sys_exit_futex; do
+	echo 1 > "$own/events/$event/enable"
+done
+for task in /proc/"$guest"/task/*; do
+	echo "${task##*/}" >> "$own/set_event_pid"
+done
+"$BOOTPROF" record --waits --lock-sites=always --pid "$guest" --duration 3 -o "$T/a" 2> "$T/err" &
+sleep 1.2
+echo 1 > "$own/tracing_on"
+sleep 1
+echo 0 > "$own/tracing_on"
+wait $!
+is 'a running QEMU: status 0' $? 0
+one_line 'a running QEMU: the summary is one line' 'waits: .* records of [0-9]+ threads; ended by timeout'
+cat "$own/trace" > "$T/text"
+like 'the text is complete' 'entries-in-buffer/entries-written: ([0-9]+)/\1 ' "$T/text"
+"$BOOTPROF" info --format=json -i "$T/a" > "$T/info"
+facts "$T/a"
+base=$(sed -n 's/^info "clock_base_ns" "\(.*\)"$/\1/p' "$T/facts")
+lock=$(sed -n 's/^lock .*v0=\(0x[0-9a-f]*\).* "\(qemu_global_mutex\|bql\)".*/\1/p' "$T/facts")
+ok "the big lock has a name ($lock)" test -n "$lock"
+# A window well inside of both, in microseconds of the clock; what begins and ends in it.
+cat > "$T/count.awk" <<'END'
+{
+	if (!match($0, /-[0-9]+ +\[[0-9]+\]/))
+		next
+	split(substr($0, RSTART + 1, RLENGTH), part, " ")
+	pid = part[1]
+	if (!match($0, / [0-9]+\.[0-9]+: /))
+		next
+	us = substr($0, RSTART + 1, RLENGTH - 3) * 1e6
+	if (!lo) {
+		lo = int(us / 1000 + 50) * 1000
+		hi = lo + 800000
+	}
+	if (us < lo || us > hi)
+		next
+	rest = substr($0, RSTART + RLENGTH)
+	if (rest ~ /^sys_futex\(/) {
+		if (index(rest, "uaddr: " lock ",") && rest ~ /op: (0x80|0),/)
+			entered[pid] = us
+	} else if (rest ~ /^sys_futex ->/ && pid in entered) {
+		waits++
+		total += us - entered[pid]
+		delete entered[pid]
+	} else if (rest ~ /^sched_switch:/) {
+		match(rest, /prev_pid=[0-9]+/)
+		switches[substr(rest, RSTART + 9, RLENGTH - 9)]++
+	}
+}
+END {
+	printf "window %.0f %.0f\nlock %d %.0f\n", lo, hi, waits, total * 1000
+	for (pid in switches)
+		print "switches", pid, switches[pid]
+}
+END
+awk -v lock="$lock" -f "$T/count.awk" "$T/text" > "$T/count"
+read -r _ lo hi < <(grep window "$T/count")
+read -r _ waits total < <(grep ^lock "$T/count")
+note "in 0.8 s: $waits waits for the big lock, $total ns"
+range=("--from=$((lo * 1000 - base))ns" "--to=$((hi * 1000 - base))ns")
+"$BOOTPROF" report locks -i "$T/a" -n 0 --format=json "${range[@]}" > "$T/locks"
+"$BOOTPROF" report vcpus -i "$T/a" -n 0 --format=json "${range[@]}" > "$T/vcpus"
+of_lock='[r for r in d["rows"] if r["address"] == "'$lock'" and r["type"] == "mutex"][0]'
+between 'there is contention to be counted' "$waits" 100 1000000000
+between "waits for the big lock are the kernel's, to 0.1 %" "$(json "$T/locks" "$of_lock[\"waits\"]")" \
+	"$((waits - waits / 1000 - 1))" "$((waits + waits / 1000 + 1))"
+between 'their time is, to 0.1 %' "$(json "$T/locks" "$of_lock[\"wait_total_ns\"]")" \
+	"$((total - total / 1000))" "$((total + total / 1000))"
+is 'four vCPUs have their role' "$(json "$T/vcpus" 'sorted(r["vcpu"] for r in d["rows"] if r["role"] == "vCPU")')" '[0, 1, 2, 3]'
+is 'one main loop' "$(json "$T/vcpus" '[r["tid"] for r in d["rows"] if r["role"] == "main loop"]')" "[$guest]"
+json "$T/vcpus" '"\n".join("%d %d" % (r["tid"], r["switches"]) for r in d["rows"] if r["role"] in ("vCPU", "main loop"))' > "$T/tids"
+while read -r tid n; do
+	want=$(sed -n "s/^switches $tid //p" "$T/count")
+	between "switches of thread $tid are the kernel's, to 0.1 %" "$n" "$((want - want / 1000 - 1))" "$((want + want / 1000 + 1))"
+done < "$T/tids"
+rmdir "$own"
+
+# Call sites are lines of QEMU's source, and holders are known by lock events.
+"$BOOTPROF" report locks -i "$T/a" -n 0 > "$T/locks.txt"
+like 'a call site in the TCG accelerator' 'accel/tcg/[a-z-]*\.c:[0-9]+' "$T/locks.txt"
+like 'a call site in the main loop' 'util/main-loop\.c:[0-9]+' "$T/locks.txt"
+like 'holders known from lock events' 'main loop|lock events' "$T/locks.txt"
+is 'nothing is left in tracefs' "$(leftovers)" ''
+
+# ---- a planted holder: the main loop sits in open(2) of a FIFO, with the big lock ----
+
+for round in 1 2 3; do
+	"$BOOTPROF" record -q --waits --pid "$guest" --duration 1500ms -o "$T/p" &
+	sleep 0.6
+	echo "pmemsave 0 4096 \"$T/block\"" >&3
+	sleep 0.4
+	cat "$T/block" > /dev/null
+	wait $!
+	"$BOOTPROF" report locks -i "$T/p" -n 0 --format=json > "$T/locks"
+	is "planted $round: the main loop is named for every long wait" "$(json "$T/locks" \
+		'sorted(set(r["role"] for r in d["tables"]["holders"] if r["wait_max_ns"] > 300e6))')" '["main loop"]'
+	between "planted $round: for as long as it was held" "$(json "$T/locks" \
+		'max(r["wait_max_ns"] for r in d["tables"]["holders"] if r["role"] == "main loop")')" 350e6 900e6
+done
+
+# ---- endings ----
+
+"$BOOTPROF" record --waits --lock-sites=always --pid "$guest" --duration 20 -o "$T/k" 2> "$T/err" &
+recorder=$!
+sleep 1
+kill -STOP $recorder
+sleep 5
+kill -CONT $recorder
+sleep 0.5
+kill -INT $recorder
+wait $recorder
+is 'a recorder that could not keep up: status 0' $? 0
+one_line 'a recorder that could not keep up: the summary counts what was lost' '[0-9]+ events lost; ended by interrupt'
+lost=$(sed -n 's/.* \([0-9]*\) events lost.*/\1/p' "$T/err")
+facts "$T/k"
+is 'a recorder that could not keep up: so does the recording' "$(sed -n 's/^lost .*v0=\([0-9]*\) .*/\1/p' "$T/facts")" "$lost"
+"$BOOTPROF" report locks -i "$T/k" > "$T/locks.txt"
+like 'a recorder that could not keep up: and the report' 'lost' "$T/locks.txt"
+
+"$BOOTPROF" record --waits --pid "$guest" -o "$T/k" 2> "$T/err" &
+recorder=$!
+sleep 1.5
+is 'an instance of its own' "$(leftovers | grep -c "^bootprof_${recorder}_")" 2
+kill -9 $recorder
+wait $recorder 2> /dev/null
+ok 'kill -9 of bootprof: QEMU goes on' kill -0 "$guest"
+ok 'kill -9 of bootprof: the recording can be read' "$BOOTPROF" report vcpus -i "$T/k"
+like 'kill -9 of bootprof: with threads' 'CPU 0/TCG' "$T/out"
+like 'kill -9 of bootprof: its instance is still there' "^bootprof_${recorder}_" <(leftovers)
+"$BOOTPROF" record --waits --pid "$guest" --duration 20 -o "$T/k" 2> "$T/err" &
+recorder=$!
+sleep 1.5
+is 'the next one removes what is left' "$(leftovers | grep -v "^bootprof_${recorder}_")" ''
+kill -9 "$guest"
+wait $recorder
+is 'QEMU killed: status 0' $? 0
+one_line 'QEMU killed: the summary says so' 'ended by exit'
+ok 'QEMU killed: the recording can be read' "$BOOTPROF" report locks -i "$T/k"
+like 'QEMU killed: with the lock' 'qemu_global_mutex|bql' "$T/out"
+is 'QEMU killed: nothing is left in tracefs' "$(leftovers)" ''
+wait $limit 2> /dev/null || :
