@@ -21,6 +21,9 @@
 
 #define KERNEL_HALF 0xffff800000000000ull
 #define PF_KTHREAD 0x00200000u
+
+#define likely(x) __builtin_expect(!!(x), 1)
+#define unlikely(x) __builtin_expect(!!(x), 0)
 #define MAX_CONSOLE_LINE 1024
 
 /* A block that fills slowly is written after this time: a kill loses no more. */
@@ -74,11 +77,14 @@ struct frame {
 	uint8_t kind;  /* BP_EV_CALL, BP_EV_JUMP, BP_EV_IRQ */
 	uint8_t flags;
 	uint64_t wall_ns, cpu_ns, insns;
-	/* For folding: the push event's place, the clocks before it, what its callees took. */
-	uint64_t ev_seq, prev_ns, prev_insns;
-	uint64_t child_ns, child_insns, folded_ns, folded_insns;
-	/* After events ended: the task's clocks up to which its total has been accounted for. */
-	uint64_t from_ns, from_insns;
+	/* What follows is kept with --max-size only. */
+	struct frame_fold {
+		/* The push event's place, the clocks before it, what its callees took. */
+		uint64_t ev_seq, prev_ns, prev_insns;
+		uint64_t child_ns, child_insns, folded_ns, folded_insns;
+		/* After events ended: the task's clocks up to which its total has been accounted for. */
+		uint64_t from_ns, from_insns;
+	} fold;
 };
 
 struct map {
@@ -123,11 +129,11 @@ struct ctx {
 struct vstate {
 	struct ctx *ctx;
 	uint64_t pos;   /* next record to read */
-	uint64_t ticks; /* host ticks >> BP_TICK_SHIFT of the newest record */
+	uint64_t ticks; /* host ticks >> BP_TICK_SHIFT of the newest stamped record */
 	uint64_t insns;
-	/* Between two stamped records: the first one's clocks, ticks per instruction, where the second one
-	 * is. */
-	uint64_t stamp_ticks, stamp_insns, pace_insns, pace_until;
+	/* Between two stamped records: the first one's clocks, ns per instruction, where the second one is.
+	 */
+	uint64_t stamp_ns, stamp_insns, pace_insns, pace_until;
 	double pace;
 	uint64_t now_ns;          /* of the newest record, rounded */
 	uint64_t ev_ns, ev_insns; /* up to where events have been written */
@@ -186,8 +192,13 @@ struct bp_engine {
 		uint32_t func;
 		struct named *next;
 	} * named[HASH_SIZE];
-	uint32_t *site_func; /* kernel function + 1 of a site, 0: not known yet */
-	uint64_t cap_site_func;
+	struct place {
+		uint32_t func; /* plus 1, 0: not known yet, or not in the kernel */
+		uint16_t n_insns;
+		uint8_t flags;
+		uint8_t region; /* of firmware and boot code, plus 1, 0: not known yet, or none */
+	} * places;             /* of each site id */
+	uint64_t cap_places;
 	uint32_t func_halted, func_user, func_unknown, func_rest[3];
 	bool user_seen, init_seen;
 	int initcall_level;
@@ -219,12 +230,14 @@ struct bp_engine {
 
 uint64_t bp_engine_ns(const struct bp_engine *e, uint64_t ticks)
 {
+	uint64_t d = ticks - e->opts.start_ticks;
 	double ns;
 
 	if (ticks <= e->opts.start_ticks)
 		return 0;
-	ns = (double)(ticks - e->opts.start_ticks) * e->opts.ns_per_tick;
-	return ns < 0x1p62 ? (uint64_t)ns : 1ull << 62;
+	/* Signed numbers: the others take several instructions to convert. */
+	ns = (double)(int64_t)(d < INT64_MAX ? d : INT64_MAX) * e->opts.ns_per_tick;
+	return ns < 0x1p62 ? (uint64_t)(int64_t)ns : 1ull << 62;
 }
 
 #define TICKS_MASK ((1ull << (64 - BP_REC_ID_BITS)) - 1)
@@ -249,44 +262,45 @@ static inline uint32_t insns_since(uint64_t before, const struct bp_ring_rec *r)
 static void find_pace(const struct bp_engine *e, struct vstate *v, uint64_t head)
 {
 	const struct bp_ring_rec *ring = e->ring[v - e->v];
-	uint64_t pos = v->pos;
+	uint64_t pos = v->pos, next;
 	uint32_t di;
 
-	v->stamp_ticks = v->ticks;
+	v->stamp_ns = bp_engine_ns(e, v->ticks << BP_TICK_SHIFT);
 	v->stamp_insns = v->insns;
 	v->pace = 0;
 	v->pace_insns = 0;
-	while (pos != head && !(ring[pos & (BP_RING_RECORDS - 1)].a >> BP_REC_ID_BITS))
+	while (pos != head && ring[pos & (BP_RING_RECORDS - 1)].a <= BP_REC_ID_MASK)
 		pos++;
 	v->pace_until = pos;
 	if (pos == head)
 		return;
 	di = insns_since(v->insns, &ring[pos & (BP_RING_RECORDS - 1)]);
 	v->pace_insns = di;
+	next = full_ticks(v->ticks, &ring[pos & (BP_RING_RECORDS - 1)]);
 	if (di)
-		v->pace = (double)(full_ticks(v->ticks, &ring[pos & (BP_RING_RECORDS - 1)]) - v->ticks) / di;
+		v->pace = (double)(int64_t)(bp_engine_ns(e, next << BP_TICK_SHIFT) - v->stamp_ns) / di;
 }
 
 /* Take over the clocks of a record. */
-static inline void clocks(struct bp_engine *e, struct vstate *v, const struct bp_ring_rec *r, uint64_t head)
+static inline __attribute__((always_inline)) void clocks(struct bp_engine *e, struct vstate *v,
+							 const struct bp_ring_rec *r, uint64_t head)
 {
 	uint64_t ns, since;
 
 	if (r->a >> BP_REC_ID_BITS) {
 		v->ticks = full_ticks(v->ticks, r);
 		v->insns += insns_since(v->insns, r);
+		ns = bp_engine_ns(e, v->ticks << BP_TICK_SHIFT);
 	} else {
 		if (v->pace_until <= v->pos)
 			find_pace(e, v, head);
 		v->insns += insns_since(v->insns, r);
 		since = v->insns - v->stamp_insns;
-		if (since > v->pace_insns)
-			since = v->pace_insns;
-		v->ticks = v->stamp_ticks + (uint64_t)(v->pace * (double)since);
+		since = since < v->pace_insns ? since : v->pace_insns;
+		ns = v->stamp_ns + (uint64_t)(int64_t)(v->pace * (double)(int64_t)since);
 	}
-	ns = bp_engine_ns(e, v->ticks << BP_TICK_SHIFT) >> TICK_SHIFT << TICK_SHIFT;
-	if (ns > v->now_ns)
-		v->now_ns = ns;
+	ns &= ~(((uint64_t)1 << TICK_SHIFT) - 1);
+	v->now_ns = ns > v->now_ns ? ns : v->now_ns;
 }
 
 /* ---- the block ---- */
@@ -429,9 +443,10 @@ static void pass_time(struct bp_engine *e, struct vstate *v)
 	}
 }
 
-/* Append an event at the vCPU's current clocks; the task's own clocks go along. */
-static inline BP_MUST_CHECK struct bp_err *emit(struct bp_engine *e, struct vstate *v, enum bp_ev_kind kind,
-						uint32_t arg)
+/* What append() cannot do at once: another block or run, more time than one event takes, no events any more.
+ */
+static BP_MUST_CHECK struct bp_err *emit_slow(struct bp_engine *e, struct vstate *v, enum bp_ev_kind kind,
+					      uint32_t arg)
 {
 	struct bp_err *err;
 	uint64_t dt, di;
@@ -440,11 +455,9 @@ static inline BP_MUST_CHECK struct bp_err *emit(struct bp_engine *e, struct vsta
 		pass_time(e, v);
 		return NULL;
 	}
-	if (e->n_events + 16 > e->block_events || e->run_v != v || e->run_ctx != v->ctx) {
-		err = prepare(e, v);
-		if (err)
-			return err;
-	}
+	err = prepare(e, v);
+	if (err)
+		return err;
 	dt = v->now_ns - v->ev_ns;
 	di = v->insns - v->ev_insns;
 	v->ctx->cpu_ns += dt;
@@ -464,7 +477,7 @@ static inline BP_MUST_CHECK struct bp_err *emit(struct bp_engine *e, struct vsta
 			err = flush_block(e);
 			if (err)
 				return err;
-			return emit(e, v, kind, arg);
+			return emit_slow(e, v, kind, arg);
 		}
 		e->events[e->n_events++] = (struct bp_event){.kind = BP_EV_TICK, .dt = t, .di = n};
 		e->ev_seq++;
@@ -473,6 +486,33 @@ static inline BP_MUST_CHECK struct bp_err *emit(struct bp_engine *e, struct vsta
 	}
 	e->events[e->n_events++] =
 	    (struct bp_event){.kind = kind, .arg = arg, .dt = (uint32_t)dt, .di = (uint32_t)di};
+	e->ev_seq++;
+	v->events++;
+	return NULL;
+}
+
+/* Append an event at the vCPU's current clocks; the task's own clocks go along. */
+static inline __attribute__((always_inline)) BP_MUST_CHECK struct bp_err *
+emit(struct bp_engine *e, struct vstate *v, enum bp_ev_kind kind, uint32_t arg)
+{
+	uint64_t dt = v->now_ns - v->ev_ns, di = v->insns - v->ev_insns;
+	struct ctx *c = v->ctx;
+	struct bp_event *ev;
+
+	/* Less than prepare() asks for: after it there is room for a run and an event. */
+	if (unlikely(e->n_events + 16 > e->block_events) || unlikely(e->run_v != v) ||
+	    unlikely(e->run_ctx != c) || unlikely(dt > DT_MAX) || unlikely(di > UINT32_MAX) ||
+	    unlikely(e->full))
+		return emit_slow(e, v, kind, arg);
+	c->cpu_ns += dt;
+	c->cpu_insns += di;
+	v->ev_ns = v->now_ns;
+	v->ev_insns = v->insns;
+	ev = &e->events[e->n_events++];
+	ev->arg = arg;
+	ev->dt = (uint32_t)dt;
+	ev->di = (uint32_t)di;
+	ev->kind = kind;
 	e->ev_seq++;
 	v->events++;
 	return NULL;
@@ -833,17 +873,19 @@ static void settle(struct bp_engine *e, struct ctx *c, uint32_t depth)
 	struct frame *f = &c->frames[depth];
 	struct fold_row *row = &e->folds[f->func];
 
-	row->self_ns -= (int64_t)f->folded_ns;
-	row->self_insns -= (int64_t)f->folded_insns;
-	f->folded_ns = f->folded_insns = 0;
+	if (!e->opts.max_bytes)
+		return;
+	row->self_ns -= (int64_t)f->fold.folded_ns;
+	row->self_insns -= (int64_t)f->fold.folded_insns;
+	f->fold.folded_ns = f->fold.folded_insns = 0;
 	if (!e->full)
 		return;
 	if (!is_recursive(c, depth)) {
-		row->total_ns += c->cpu_ns - f->from_ns;
-		row->total_insns += c->cpu_insns - f->from_insns;
+		row->total_ns += c->cpu_ns - f->fold.from_ns;
+		row->total_insns += c->cpu_insns - f->fold.from_insns;
 	}
-	f->from_ns = c->cpu_ns;
-	f->from_insns = c->cpu_insns;
+	f->fold.from_ns = c->cpu_ns;
+	f->fold.from_insns = c->cpu_insns;
 }
 
 /* The frames from @from to before @to end without a return being written: their task does, or the recording.
@@ -942,52 +984,64 @@ static inline bool same_stack(uint32_t a, uint32_t b, uint32_t span)
 	return a - b < span || b - a < span;
 }
 
+static BP_MUST_CHECK struct bp_err *more_frames(struct ctx *c)
+{
+	uint32_t cap = c->cap ? c->cap * 2 : 64;
+	struct frame *p = realloc(c->frames, cap * sizeof(*p));
+
+	if (!p)
+		return bp_err_nomem();
+	c->frames = p;
+	c->cap = cap;
+	return NULL;
+}
+
 static BP_MUST_CHECK struct bp_err *push(struct bp_engine *e, struct vstate *v, enum bp_ev_kind kind,
 					 uint32_t func, uint32_t slot, uint8_t flags)
 {
 	struct ctx *c = v->ctx;
 	uint64_t prev_ns = v->ev_ns, prev_insns = v->ev_insns;
+	uint32_t func_flags = e->funcs[func].flags;
 	struct bp_err *err;
 	struct frame *f;
 
-	if (c->n >= BP_MAX_DEPTH) {
+	if (unlikely(c->n >= BP_MAX_DEPTH)) {
 		e->status.too_deep++;
 		return NULL;
 	}
-	if (c->n == c->cap) {
-		uint32_t cap = c->cap ? c->cap * 2 : 64;
-		struct frame *p = realloc(c->frames, cap * sizeof(*p));
-
-		if (!p)
-			return bp_err_nomem();
-		c->frames = p;
-		c->cap = cap;
+	if (unlikely(c->n == c->cap)) {
+		err = more_frames(c);
+		if (err)
+			return err;
 	}
 	err = emit(e, v, kind, func);
 	if (err)
 		return err;
-	if (!(e->funcs[func].flags & FUNC_SEEN)) {
+	if (unlikely(!(func_flags & FUNC_SEEN))) {
 		e->funcs[func].flags |= FUNC_SEEN;
 		flags |= FRAME_KEEP;
 	}
-	if (e->full)
-		flags |= FRAME_UNWRITTEN;
+	/* One by one: the compiler would clear the whole frame first, and with a loop. */
 	f = &c->frames[c->n++];
-	*f = (struct frame){
-	    .func = func,
-	    .slot = slot,
-	    .kind = (uint8_t)kind,
-	    .flags = flags,
-	    .wall_ns = v->now_ns,
-	    .cpu_ns = c->cpu_ns,
-	    .insns = c->cpu_insns,
-	    .ev_seq = e->ev_seq,
-	    .prev_ns = prev_ns,
-	    .prev_insns = prev_insns,
-	    .from_ns = c->cpu_ns,
-	    .from_insns = c->cpu_insns,
-	};
-	if (!(e->funcs[func].flags & (FUNC_KERNEL | FUNC_HALTED | FUNC_FIRMWARE)))
+	f->func = func;
+	f->slot = slot;
+	f->kind = (uint8_t)kind;
+	f->flags = flags;
+	f->wall_ns = v->now_ns;
+	f->cpu_ns = c->cpu_ns;
+	f->insns = c->cpu_insns;
+	if (unlikely(e->opts.max_bytes)) {
+		if (e->full)
+			f->flags |= FRAME_UNWRITTEN;
+		f->fold = (struct frame_fold){
+		    .ev_seq = e->ev_seq,
+		    .prev_ns = prev_ns,
+		    .prev_insns = prev_insns,
+		    .from_ns = c->cpu_ns,
+		    .from_insns = c->cpu_insns,
+		};
+	}
+	if (!(func_flags & (FUNC_KERNEL | FUNC_HALTED | FUNC_FIRMWARE)))
 		c->n_user = c->n;
 	e->status.calls++;
 	return NULL;
@@ -1003,16 +1057,16 @@ static bool try_fold(struct bp_engine *e, struct vstate *v)
 	struct fold_row *row = &e->folds[f->func];
 	const struct bp_event *last;
 
-	if (total >= e->fold_below_ns || f->flags || f->kind == BP_EV_IRQ || f->ev_seq != e->ev_seq ||
+	if (total >= e->fold_below_ns || f->flags || f->kind == BP_EV_IRQ || f->fold.ev_seq != e->ev_seq ||
 	    e->run_v != v || e->run_ctx != c || !e->n_events)
 		return false;
 	/* Its time took more than one event. */
 	last = &e->events[e->n_events - 1];
-	if (last->dt != v->ev_ns - f->prev_ns || last->di != v->ev_insns - f->prev_insns)
+	if (last->dt != v->ev_ns - f->fold.prev_ns || last->di != v->ev_insns - f->fold.prev_insns)
 		return false;
 	count_call(e, f->func, total);
-	row->self_ns += (int64_t)(total - f->child_ns);
-	row->self_insns += (int64_t)(insns - f->child_insns);
+	row->self_ns += (int64_t)(total - f->fold.child_ns);
+	row->self_insns += (int64_t)(insns - f->fold.child_insns);
 	if (!is_recursive(c, c->n - 1)) {
 		row->total_ns += total;
 		row->total_insns += insns;
@@ -1021,10 +1075,10 @@ static bool try_fold(struct bp_engine *e, struct vstate *v)
 	e->n_events--;
 	e->ev_seq--;
 	v->events--;
-	c->cpu_ns -= v->ev_ns - f->prev_ns;
-	c->cpu_insns -= v->ev_insns - f->prev_insns;
-	v->ev_ns = f->prev_ns;
-	v->ev_insns = f->prev_insns;
+	c->cpu_ns -= v->ev_ns - f->fold.prev_ns;
+	c->cpu_insns -= v->ev_insns - f->fold.prev_insns;
+	v->ev_ns = f->fold.prev_ns;
+	v->ev_insns = f->fold.prev_insns;
 	return true;
 }
 
@@ -1041,15 +1095,13 @@ static BP_MUST_CHECK struct bp_err *frame_done(struct bp_engine *e, struct vstat
 		    c->cpu_insns + v->insns - v->ev_insns - c->mod_start_insns, c->id);
 }
 
-/* Pop down to @depth frames. */
-static BP_MUST_CHECK struct bp_err *pop_to(struct bp_engine *e, struct vstate *v, uint32_t depth)
+/* pop_to() with --max-size: each frame's time must be known, and some leave no trace. */
+static BP_MUST_CHECK struct bp_err *pop_folding(struct bp_engine *e, struct vstate *v, uint32_t depth)
 {
 	struct ctx *c = v->ctx;
 	struct bp_err *err = NULL;
 	uint32_t n_ret = 0;
 
-	if (c->n <= depth)
-		return NULL;
 	/* Time for which one event is not enough may need another block, which shows the stack as it still
 	 * is. */
 	if (e->full)
@@ -1079,11 +1131,11 @@ static BP_MUST_CHECK struct bp_err *pop_to(struct bp_engine *e, struct vstate *v
 		if (e->fold_below_ns && !n_ret)
 			folded = try_fold(e, v);
 		if (up) {
-			up->child_ns += total;
-			up->child_insns += insns;
+			up->fold.child_ns += total;
+			up->fold.child_insns += insns;
 			if (folded) {
-				up->folded_ns += total;
-				up->folded_insns += insns;
+				up->fold.folded_ns += total;
+				up->fold.folded_insns += insns;
 			}
 		}
 		if (!folded) {
@@ -1095,6 +1147,29 @@ static BP_MUST_CHECK struct bp_err *pop_to(struct bp_engine *e, struct vstate *v
 	if (c->n_user > c->n)
 		c->n_user = c->n;
 	return n_ret ? emit(e, v, BP_EV_RET, n_ret) : NULL;
+}
+
+/* Pop down to @depth frames. */
+static inline BP_MUST_CHECK struct bp_err *pop_to(struct bp_engine *e, struct vstate *v, uint32_t depth)
+{
+	struct ctx *c = v->ctx;
+	struct bp_err *err;
+
+	if (c->n <= depth)
+		return NULL;
+	if (unlikely(e->opts.max_bytes))
+		return pop_folding(e, v, depth);
+	/* First the event: when another run must begin for it, that shows the stack as it still is. */
+	err = emit(e, v, BP_EV_RET, c->n - depth);
+	while (!err && c->n > depth) {
+		const struct frame *f = &c->frames[--c->n];
+
+		if (unlikely(f->flags & FRAME_MODINIT))
+			err = frame_done(e, v, f);
+	}
+	if (c->n_user > c->n)
+		c->n_user = c->n;
+	return err;
 }
 
 /*
@@ -1192,13 +1267,13 @@ static BP_MUST_CHECK struct bp_err *kernel_entry(struct bp_engine *e, struct vst
 						 uint32_t func, uint32_t sp);
 
 static BP_MUST_CHECK struct bp_err *kernel_site(struct bp_engine *e, struct vstate *v,
-						const struct bp_site *s, uint32_t func, uint32_t sp)
+						const struct place *place, uint32_t sp)
 {
 	struct ctx *c = v->ctx;
-	uint32_t depth, flags = s->flags;
+	uint32_t depth, flags = place->flags, func = place->func - 1;
 	struct bp_err *err = NULL;
 
-	v->end_insns = v->insns + s->n_insns;
+	v->end_insns = v->insns + place->n_insns;
 	if ((flags & BP_SITE_ENTRY) && (flags & BP_SITE_LANDING))
 		/* A function right behind a call: a return only if that call's frame is the one that ends
 		 * here. */
@@ -1367,24 +1442,47 @@ static bool is_reset(uint64_t pc)
 	return (pc >= 0xe0000 && pc < 0x100000) || (pc >= 0xffff0000u && pc <= 0xffffffffu);
 }
 
-static inline BP_MUST_CHECK struct bp_err *on_site(struct bp_engine *e, struct vstate *v, uint32_t id,
-						   uint32_t low)
+static BP_MUST_CHECK struct bp_err *more_places(struct bp_engine *e, uint32_t id)
 {
+	while (id >= e->cap_places) {
+		uint64_t cap = e->cap_places ? e->cap_places * 2 : 65536;
+		struct place *p = realloc(e->places, cap * sizeof(*p));
+
+		if (!p)
+			return bp_err_nomem();
+		memset(p + e->cap_places, 0, (cap - e->cap_places) * sizeof(*p));
+		e->places = p;
+		e->cap_places = cap;
+	}
+	return NULL;
+}
+
+static BP_MUST_CHECK struct bp_err *on_other_site(struct bp_engine *e, struct vstate *v, uint32_t id,
+						  uint32_t low)
+{
+	struct place place;
 	const struct bp_site *s;
 	struct bp_err *err;
 	uint64_t pc;
-	uint32_t func;
 
 	if (id - BP_CTL_N >= BP_MAX_SITES)
 		return bp_err_new(BP_EDATA, "the plugin named a place that cannot exist (%u)", id);
 	s = &e->sites[id - BP_CTL_N];
 	pc = v->pc ? v->pc : s->pc;
 	if (pc < KERNEL_HALF) {
+		bool known = !v->pc;
+
 		v->pc = 0;
 		if (v->in_kernel && is_reset(pc))
 			v->in_kernel = false;
-		if (!v->in_kernel)
-			return firmware_site(e, v, pc);
+		if (!v->in_kernel) {
+			err = firmware_site(e, v, pc);
+			if (!err && known && v->region <= UINT8_MAX)
+				err = more_places(e, id);
+			if (!err && known && v->region <= UINT8_MAX)
+				e->places[id].region = (uint8_t)v->region;
+			return err;
+		}
 		return user_site(e, v, s, pc, low);
 	}
 	if (!v->in_kernel) {
@@ -1392,28 +1490,35 @@ static inline BP_MUST_CHECK struct bp_err *on_site(struct bp_engine *e, struct v
 		if (err)
 			return err;
 	}
-	if (v->pc || id >= e->cap_site_func || !e->site_func[id]) {
-		err = kernel_func(e, pc, &func);
+	place = (struct place){.n_insns = (uint16_t)s->n_insns, .flags = (uint8_t)s->flags};
+	err = kernel_func(e, pc, &place.func);
+	if (err)
+		return err;
+	place.func++;
+	if (!v->pc) {
+		err = more_places(e, id);
 		if (err)
 			return err;
-		if (!v->pc) {
-			while (id >= e->cap_site_func) {
-				uint64_t cap = e->cap_site_func ? e->cap_site_func * 2 : 65536;
-				uint32_t *p = realloc(e->site_func, cap * sizeof(*p));
-
-				if (!p)
-					return bp_err_nomem();
-				memset(p + e->cap_site_func, 0, (cap - e->cap_site_func) * sizeof(*p));
-				e->site_func = p;
-				e->cap_site_func = cap;
-			}
-			e->site_func[id] = func + 1;
-		}
-		v->pc = 0;
-	} else {
-		func = e->site_func[id] - 1;
+		e->places[id] = place;
 	}
-	return kernel_site(e, v, s, func, low);
+	v->pc = 0;
+	return kernel_site(e, v, &place, low);
+}
+
+/* A block began at a site. Nearly always it is one in the kernel that has been there before. */
+static inline BP_MUST_CHECK struct bp_err *on_site(struct bp_engine *e, struct vstate *v, uint32_t id,
+						   uint32_t low)
+{
+	if (likely(id < e->cap_places) && likely(!v->pc)) {
+		const struct place *place = &e->places[id];
+
+		if (place->func && likely(v->in_kernel))
+			return kernel_site(e, v, place, low);
+		/* Firmware has regions only, and this one goes on. */
+		if (!v->in_kernel && v->region && place->region == v->region)
+			return NULL;
+	}
+	return on_other_site(e, v, id, low);
 }
 
 /* ---- control records ---- */
@@ -1521,8 +1626,8 @@ static BP_MUST_CHECK struct bp_err *on_exec(struct bp_engine *e, struct vstate *
 		struct frame *f = &c->frames[i];
 
 		f->cpu_ns = f->insns = 0;
-		f->from_ns = f->from_insns = 0;
-		f->child_ns = f->child_insns = 0;
+		f->fold.from_ns = f->fold.from_insns = 0;
+		f->fold.child_ns = f->fold.child_insns = 0;
 		f->wall_ns = v->now_ns;
 		f->flags |= FRAME_KEEP;
 	}
@@ -1605,9 +1710,9 @@ static int cmp_msym(const void *a, const void *b)
 /* Sites in a module's range get their function anew. */
 static void forget_sites(struct bp_engine *e, uint64_t base, uint64_t size)
 {
-	for (uint64_t id = BP_CTL_N; id < e->cap_site_func; id++)
+	for (uint64_t id = BP_CTL_N; id < e->cap_places; id++)
 		if (e->sites[id - BP_CTL_N].pc - base < size)
-			e->site_func[id] = 0;
+			e->places[id].func = 0;
 }
 
 static bool overlap(uint64_t a, uint64_t a_size, uint64_t b, uint64_t b_size)
@@ -1943,8 +2048,8 @@ static BP_MUST_CHECK struct bp_err *end_events(struct bp_engine *e)
 		return err;
 	for (struct ctx *c = e->all; c; c = c->next_all) {
 		for (uint32_t i = 0; i < c->n; i++) {
-			c->frames[i].from_ns = c->cpu_ns;
-			c->frames[i].from_insns = c->cpu_insns;
+			c->frames[i].fold.from_ns = c->cpu_ns;
+			c->frames[i].fold.from_insns = c->cpu_insns;
 		}
 	}
 	e->full = true;
@@ -1977,6 +2082,12 @@ static BP_MUST_CHECK struct bp_err *fold_now_and_then(struct bp_engine *e)
 
 /* ---- draining ---- */
 
+static void now_is(struct bp_engine *e, const struct vstate *v)
+{
+	if (v->now_ns > e->status.now_ns)
+		e->status.now_ns = v->now_ns;
+}
+
 /*
  * Go through vCPU @i's records up to @head, but stop in front of a control whose order matters.
  * *at_ctl: host ticks of that control plus 1, 0 when the ring is empty.
@@ -1986,49 +2097,51 @@ static BP_MUST_CHECK struct bp_err *run_vcpu(struct bp_engine *e, unsigned i, ui
 {
 	struct vstate *v = &e->v[i];
 	const struct bp_ring_rec *ring = e->ring[i];
+	const uint64_t from = v->pos;
 	struct bp_err *err = NULL;
 
 	*at_ctl = 0;
 	while (v->pos != head) {
-		struct bp_ring_rec r = ring[v->pos & (BP_RING_RECORDS - 1)];
-		uint32_t id = (uint32_t)(r.a & BP_REC_ID_MASK);
-		uint64_t n = 0, insns;
+		const struct bp_ring_rec *r = &ring[v->pos & (BP_RING_RECORDS - 1)];
+		uint32_t id = (uint32_t)r->a & BP_REC_ID_MASK;
+		uint64_t n = 0, insns = v->insns;
 
-		if (e->want_full && !e->full) {
+		if (unlikely(e->want_full) && !e->full) {
+			now_is(e, v);
 			err = end_events(e);
 			if (err)
 				break;
 		}
-
-		if (id < BP_CTL_N) {
-			n = (uint32_t)r.b;
+		if (unlikely(id < BP_CTL_N)) {
+			n = (uint32_t)r->b;
 			if (n >= head - v->pos)
 				return bp_err_new(BP_EDATA,
 						  "a record of vCPU %u is longer than what was sent", i);
 			if (is_ordered(id) && !take_ctl) {
-				*at_ctl = full_ticks(v->ticks, &r) + 1;
+				*at_ctl = full_ticks(v->ticks, r) + 1;
 				break;
 			}
 			take_ctl = false;
 		}
-		insns = v->insns;
-		clocks(e, v, &r, head);
-		if (v->now_ns > e->limit_ns) {
+		clocks(e, v, r, head);
+		if (unlikely(v->now_ns > e->limit_ns)) {
 			/* After the ready marker: the vCPU's clocks stay where they were. */
 			v->now_ns = e->limit_ns;
 			v->insns = insns;
 		} else {
-			err = id < BP_CTL_N ? on_ctl(e, v, id, n) : on_site(e, v, id, (uint32_t)r.b);
+			if (likely(id >= BP_CTL_N))
+				err = on_site(e, v, id, (uint32_t)r->b);
+			else
+				err = on_ctl(e, v, id, n);
 			if (err)
 				break;
-			if (v->now_ns > e->status.now_ns)
-				e->status.now_ns = v->now_ns;
 		}
 		v->pos += 1 + n;
-		e->status.records += 1 + n;
-		if (!(v->pos & 0xfff))
+		if (unlikely(!(v->pos & 0xfff)))
 			__atomic_store_n(&e->shm->vcpu[i].tail, v->pos, __ATOMIC_RELEASE);
 	}
+	now_is(e, v);
+	e->status.records += v->pos - from;
 	__atomic_store_n(&e->shm->vcpu[i].tail, v->pos, __ATOMIC_RELEASE);
 	return err;
 }
@@ -2216,7 +2329,7 @@ void bp_engine_destroy(struct bp_engine *e)
 	}
 	free(e->funcs);
 	free(e->folds);
-	free(e->site_func);
+	free(e->places);
 	free(e->events);
 	free(e->runs);
 	free(e->bframes);

@@ -84,7 +84,8 @@ struct vcpu {
 	uint64_t *insns_ptr;          /* where blocks add to: &insns, or the scoreboard's slot */
 	const uint64_t *regs;         /* QEMU's registers of this vCPU; unknown_regs until found */
 	struct bp_ring_rec *ring;
-	uint64_t head, tail_seen;
+	uint64_t head;
+	uint64_t limit; /* there was room up to here when last looked */
 	struct bp_ring_vcpu *shm;
 	uint64_t stamp_insns; /* instructions at the last record that carried the host's clock */
 	uint64_t last_sp;     /* stack pointer of the last record, 0: it says nothing about the next */
@@ -222,8 +223,8 @@ static inline uint64_t host_ticks(void)
 static __attribute__((noinline)) bool wait_room(struct vcpu *v, uint64_t n)
 {
 	for (unsigned spins = 0;; spins++) {
-		v->tail_seen = __atomic_load_n(&v->shm->tail, __ATOMIC_ACQUIRE);
-		if (v->head + n - v->tail_seen <= BP_RING_RECORDS)
+		v->limit = __atomic_load_n(&v->shm->tail, __ATOMIC_ACQUIRE) + BP_RING_RECORDS;
+		if (v->head + n <= v->limit)
 			return true;
 		if (__atomic_load_n(&shm->stop, __ATOMIC_RELAXED)) {
 			v->shm->lost += n;
@@ -241,7 +242,7 @@ static __attribute__((noinline)) bool wait_room(struct vcpu *v, uint64_t n)
 
 static inline bool room(struct vcpu *v, uint64_t n)
 {
-	return likely(v->head + n - v->tail_seen <= BP_RING_RECORDS) || wait_room(v, n);
+	return likely(v->head + n <= v->limit) || wait_room(v, n);
 }
 
 static inline void put(struct vcpu *v, uint64_t a, uint64_t b)
@@ -371,50 +372,100 @@ static __attribute__((noinline)) bool find_registers(struct vcpu *v)
 
 /* ---- the hot path ---- */
 
-static __attribute__((noinline)) void slow_site(struct vcpu *v, const struct site *s, uint64_t insns);
+/*
+ * All that a callback must know of its site, in the word that QEMU hands it: no memory is looked at. The
+ * address is whole for code in the lowest and in the highest 2 GiB, where kernels and firmware run.
+ */
+#define PACK_INSNS_SHIFT 22
+#define PACK_INSNS_MAX 1023 /* QEMU ends a block after 512 */
+#define PACK_PC_SHIFT 32
+_Static_assert(BP_MAX_SITES <= 1u << PACK_INSNS_SHIFT, "a packed site has room for its id");
+
+static inline uintptr_t pack_site(const struct site *s)
+{
+	return s->pc << PACK_PC_SHIFT | (uint64_t)s->n_insns << PACK_INSNS_SHIFT | s->id;
+}
+
+static inline uint32_t packed_id(uintptr_t packed)
+{
+	return packed & ((1u << PACK_INSNS_SHIFT) - 1);
+}
+
+static inline uint32_t packed_insns(uintptr_t packed)
+{
+	return (uint32_t)packed >> PACK_INSNS_SHIFT;
+}
+
+static inline uint64_t packed_pc(uintptr_t packed)
+{
+	return (uint64_t)((int64_t)packed >> PACK_PC_SHIFT);
+}
+
+/* Does the block that starts run where its site was translated? @far: the site's address does not fit. */
+static inline bool in_place(const struct vcpu *v, uintptr_t packed, bool far)
+{
+	return v->regs[REG_RIP] == (far ? shm_sites[packed_id(packed) - BP_CTL_N].pc : packed_pc(packed));
+}
+
+static __attribute__((noinline)) void slow_site(struct vcpu *v, uint32_t id, uint64_t insns);
 
 /*
- * One record. Reading the host's clock costs more than everything else here, so a record less than
- * BP_STAMP_INSNS instructions after the last stamped one goes without; the recorder divides the time
- * between two stamps by instructions. Only stamped records are published: what is visible always ends with
- * one. Everything unusual goes to slow_site() in a tail call, so that the usual way saves no registers.
+ * The second half of a record that is stamped, @since instructions after the last one that was. Not inlined:
+ * without it the usual way through site_record() saves no registers.
  */
-static inline __attribute__((always_inline)) void site_record(struct vcpu *v, const struct site *s,
-							      uint64_t insns, uint64_t sp)
+static __attribute__((noinline)) void stamp_record(struct vcpu *v, struct bp_ring_rec *r, uint32_t id,
+						   uint64_t insns)
 {
-	uint64_t since = insns - v->stamp_insns, head = v->head;
-	struct bp_ring_rec *r = &v->ring[head & (BP_RING_RECORDS - 1)];
-
-	if (unlikely(v->regs[REG_RIP] != s->pc) || unlikely(since > UINT32_MAX / 2) ||
-	    unlikely(head - v->tail_seen >= BP_RING_RECORDS)) {
-		slow_site(v, s, insns);
-		return;
-	}
-	/* The recorder has had the next lines in its cache. */
-	__builtin_prefetch(r + 12, 1);
-	r->b = insns << 32 | (uint32_t)sp;
-	v->head = head + 1;
-	if (likely(since < BP_STAMP_INSNS)) {
-		r->a = s->id;
+	if (unlikely(insns - v->stamp_insns > UINT32_MAX / 2)) {
+		v->head--;
+		slow_site(v, id, insns);
 		return;
 	}
 	v->stamp_insns = insns;
-	r->a = host_ticks() >> BP_TICK_SHIFT << BP_REC_ID_BITS | s->id;
+	r->a = host_ticks() >> BP_TICK_SHIFT << BP_REC_ID_BITS | id;
 	publish(v);
 }
 
+/*
+ * One record of a block that runs where it was translated. Reading the host's clock costs more than
+ * everything else here, so a record less than BP_STAMP_INSNS instructions after the last stamped one goes
+ * without; the recorder divides the time between two stamps by instructions. Only stamped records are
+ * published: what is visible always ends with one. Everything unusual goes to slow_site() in a tail call.
+ */
+static inline __attribute__((always_inline)) void site_record(struct vcpu *v, uintptr_t packed,
+							      uint64_t insns, uint64_t sp)
+{
+	uint64_t head = v->head;
+	struct bp_ring_rec *r = &v->ring[head & (BP_RING_RECORDS - 1)];
+
+	if (unlikely(head == v->limit)) {
+		slow_site(v, packed_id(packed), insns);
+		return;
+	}
+	/* The recorder has had the next lines in its cache. */
+	__asm__ volatile("prefetchw %0" : : "m"(r[12]));
+	r->b = insns << 32 | (uint32_t)sp;
+	v->head = head + 1;
+	if (likely(insns - v->stamp_insns < BP_STAMP_INSNS))
+		r->a = packed_id(packed);
+	else
+		stamp_record(v, r, packed_id(packed), insns);
+}
+
 /* A stamped record, whatever the registers say. */
-static void put_site(struct vcpu *v, const struct site *s, uint64_t insns, uint64_t low)
+static void put_site(struct vcpu *v, uint32_t id, uint64_t insns, uint64_t low)
 {
 	if (!room(v, 1))
 		return;
 	v->stamp_insns = insns;
-	put(v, host_ticks() >> BP_TICK_SHIFT << BP_REC_ID_BITS | s->id, insns << 32 | (uint32_t)low);
+	put(v, host_ticks() >> BP_TICK_SHIFT << BP_REC_ID_BITS | id, insns << 32 | (uint32_t)low);
 	publish(v);
 }
 
-static __attribute__((noinline)) void slow_site(struct vcpu *v, const struct site *s, uint64_t insns)
+static __attribute__((noinline)) void slow_site(struct vcpu *v, uint32_t id, uint64_t insns)
 {
+	const struct bp_site *s = &shm_sites[id - BP_CTL_N];
+
 	if (v->regs == unknown_regs) {
 		/* Early on the registers may be too alike to tell: try again, but not for ever. */
 		if (v->find_tries < 1000) {
@@ -424,7 +475,7 @@ static __attribute__((noinline)) void slow_site(struct vcpu *v, const struct sit
 		if (v->regs == unknown_regs) {
 			if (v->find_tries == 1000)
 				shm->no_registers = 1;
-			put_site(v, s, insns, 0);
+			put_site(v, id, insns, 0);
 			return;
 		}
 	}
@@ -434,34 +485,29 @@ static __attribute__((noinline)) void slow_site(struct vcpu *v, const struct sit
 	    /* 16-bit code: the instruction pointer lacks the segment base */
 	    (s->flags & BP_SITE_KERNEL || v->regs[REG_RIP] > 0xffff))
 		put_ctl_at(v, insns, BP_CTL_PC, &(uint64_t[2]){v->regs[REG_RIP], 0}, 16, NULL, 0);
-	put_site(v, s, insns, v->regs[REG_RSP]);
+	put_site(v, id, insns, v->regs[REG_RSP]);
 }
 
-/* The current block's instructions are counted, its first one has not run yet: returns the count before. */
-static inline uint64_t count_block(struct vcpu *v, const struct site *s)
+/* The current block's @n instructions are counted, its first one has not run yet: returns the count before.
+ */
+static inline uint64_t count_block(struct vcpu *v, uint32_t n)
 {
 	uint64_t insns = *v->insns_ptr;
 
-	*v->insns_ptr = insns + s->n_insns;
+	*v->insns_ptr = insns + n;
 	v->pending = PENDING_NONE;
 	return insns;
 }
 
-static void on_entry(unsigned cpu, void *udata)
+static inline __attribute__((always_inline)) void entry(struct vcpu *v, uintptr_t packed, bool far)
 {
-	const struct site *s = udata;
-	struct vcpu *v = &vcpus[cpu];
-	uint64_t insns = count_block(v, s), sp = v->regs[REG_RSP];
+	uint64_t insns = count_block(v, packed_insns(packed)), sp = v->regs[REG_RSP];
 
 	v->last_sp = sp;
-	site_record(v, s, insns, sp);
-}
-
-/* In user space. The function that a stub jumped to is known, the next new block is not one. */
-static void on_user_entry(unsigned cpu, void *udata)
-{
-	vcpus[cpu].stub_sp = 0;
-	on_entry(cpu, udata);
+	if (likely(in_place(v, packed, far)))
+		site_record(v, packed, insns, sp);
+	else
+		slow_site(v, packed_id(packed), insns);
 }
 
 /*
@@ -469,16 +515,42 @@ static void on_user_entry(unsigned cpu, void *udata)
  * the same stack pointer or a higher one on this stack, nothing can have returned: a loop that begins behind
  * a call.
  */
-static void on_landing(unsigned cpu, void *udata)
+static inline __attribute__((always_inline)) void landing(struct vcpu *v, uintptr_t packed, bool far)
 {
-	const struct site *s = udata;
-	struct vcpu *v = &vcpus[cpu];
-	uint64_t insns = count_block(v, s), sp = v->regs[REG_RSP];
+	uint64_t insns = count_block(v, packed_insns(packed)), sp = v->regs[REG_RSP];
 
-	if (v->last_sp - sp < SAME_STACK_BYTES && likely(v->regs[REG_RIP] == s->pc))
+	bool here = in_place(v, packed, far);
+
+	if (here && v->last_sp - sp < SAME_STACK_BYTES)
 		return;
 	v->last_sp = sp;
-	site_record(v, s, insns, sp);
+	if (likely(here))
+		site_record(v, packed, insns, sp);
+	else
+		slow_site(v, packed_id(packed), insns);
+}
+
+/* @udata: the packed site */
+static void on_entry(unsigned cpu, void *udata)
+{
+	entry(&vcpus[cpu], (uintptr_t)udata, false);
+}
+
+static void on_landing(unsigned cpu, void *udata)
+{
+	landing(&vcpus[cpu], (uintptr_t)udata, false);
+}
+
+/* Outside the kernel. The function that a stub jumped to is known, the next new block is not one. */
+static void on_far_entry(unsigned cpu, void *udata)
+{
+	vcpus[cpu].stub_sp = 0;
+	entry(&vcpus[cpu], (uintptr_t)udata, true);
+}
+
+static void on_far_landing(unsigned cpu, void *udata)
+{
+	landing(&vcpus[cpu], (uintptr_t)udata, true);
 }
 
 /* Blocks that are only counted, where QEMU cannot do it inline. */
@@ -722,23 +794,22 @@ static void on_hook(unsigned cpu, void *udata)
 {
 	const struct site *s = udata;
 	struct vcpu *v = &vcpus[cpu];
-
 	uint64_t insns;
 
 	if (v->regs == unknown_regs) {
-		on_entry(cpu, udata);
+		entry(v, pack_site(s), true);
 		return;
 	}
 	insns = *v->insns_ptr;
 	v->pending = PENDING_NONE;
 	v->last_sp = 0;
 	if (shm->hooks[s->hook].kind == BP_HOOK_SYSCALL || shm->hooks[s->hook].kind == BP_HOOK_STAMP) {
-		put_site(v, s, insns,
+		put_site(v, s->id, insns,
 			 v->regs[shm->hooks[s->hook].kind == BP_HOOK_SYSCALL ? REG_RAX : REG_RSP]);
 		*v->insns_ptr += s->n_insns;
 		return;
 	}
-	slow_site(v, s, insns);
+	slow_site(v, s->id, insns);
 	switch (shm->hooks[s->hook].kind) {
 	case BP_HOOK_SWITCH:
 		hook_switch(v);
@@ -941,7 +1012,7 @@ static struct site *site_get(uint64_t pc, uint32_t flags, uint32_t n_insns, int 
 	for (s = site_hash[h]; s; s = s->next)
 		if (s->pc == pc && s->flags == flags && s->n_insns == n_insns && s->hook == hook)
 			return s;
-	if (shm->n_sites >= BP_MAX_SITES)
+	if (shm->n_sites >= BP_MAX_SITES - BP_CTL_N || n_insns > PACK_INSNS_MAX)
 		return NULL;
 	s = malloc(sizeof(*s));
 	if (!s)
@@ -1019,6 +1090,15 @@ static void count_inline(struct qemu_plugin_tb *tb, size_t n)
 		q.tb_inline_v1(tb, QEMU_PLUGIN_INLINE_ADD_U64, &vcpus[0].insns, n);
 	else
 		qemu_plugin_register_vcpu_tb_exec_cb(tb, on_count, QEMU_PLUGIN_CB_NO_REGS, (void *)n);
+}
+
+static qemu_vcpu_udata_cb site_callback(const struct site *s)
+{
+	bool far = !(s->flags & BP_SITE_KERNEL) || packed_pc(pack_site(s)) != s->pc;
+
+	if (!(s->flags & ~BP_SITE_KERNEL & ~BP_SITE_LANDING))
+		return far ? on_far_landing : on_landing;
+	return far ? on_far_entry : on_entry;
 }
 
 static void on_translate(qemu_plugin_id_t id, struct qemu_plugin_tb *tb)
@@ -1103,14 +1183,11 @@ static void on_translate(qemu_plugin_id_t id, struct qemu_plugin_tb *tb)
 
 	if (!s)
 		count_inline(tb, n);
+	else if (hook >= 0)
+		qemu_plugin_register_vcpu_tb_exec_cb(tb, on_hook, QEMU_PLUGIN_CB_NO_REGS, s);
 	else
-		qemu_plugin_register_vcpu_tb_exec_cb(tb,
-						     hook >= 0 ? on_hook
-						     : !(flags & ~BP_SITE_KERNEL & ~BP_SITE_LANDING)
-							 ? on_landing
-						     : flags & BP_SITE_KERNEL ? on_entry
-									      : on_user_entry,
-						     QEMU_PLUGIN_CB_NO_REGS, s);
+		qemu_plugin_register_vcpu_tb_exec_cb(tb, site_callback(s), QEMU_PLUGIN_CB_NO_REGS,
+						     (void *)pack_site(s));
 }
 
 /* ---- life of a vCPU and of QEMU ---- */
