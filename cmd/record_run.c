@@ -87,6 +87,12 @@ static void on_signal(int sig)
 		got_end_signal++;
 }
 
+/* Only there to end poll() when QEMU does. */
+static void on_child(int sig)
+{
+	(void)sig;
+}
+
 static uint64_t now_ns(void)
 {
 	struct timespec ts;
@@ -1020,6 +1026,9 @@ static BP_MUST_CHECK struct bp_err *load_names(struct recorder *r, int *until_ho
 		err = bp_record_names_prepare(r->names, r->shm, r->mark_names, r->opts->until_function,
 					      until_hook);
 	__atomic_store_n(&r->shm->prepared, 1, __ATOMIC_RELEASE);
+	/* Now rather than when QEMU has ended and somebody waits for us. */
+	if (r->names)
+		bp_record_names_trim(r->names);
 	return err;
 }
 
@@ -1049,7 +1058,8 @@ static BP_MUST_CHECK struct bp_err *start_engine(struct recorder *r, int until_h
 static BP_MUST_CHECK struct bp_err *run(struct recorder *r, int *status)
 {
 	struct bp_strbuf version bp_cleanup(bp_strbuf_deinit) = BP_STRBUF_INIT;
-	struct sigaction sa = {.sa_handler = on_signal};
+	struct sigaction sa = {.sa_handler = on_signal},
+			 child = {.sa_handler = on_child, .sa_flags = SA_RESTART};
 	uint64_t end_ns, n;
 	const char *how;
 	struct bp_err *err;
@@ -1069,6 +1079,7 @@ static BP_MUST_CHECK struct bp_err *run(struct recorder *r, int *status)
 	sigaction(SIGTERM, &sa, NULL);
 	sigaction(SIGHUP, &sa, NULL);
 	sigaction(SIGWINCH, &sa, NULL);
+	sigaction(SIGCHLD, &child, NULL);
 	signal(SIGPIPE, SIG_IGN);
 	err = start_qemu(r);
 	if (!err && r->tcg)

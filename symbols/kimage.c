@@ -526,6 +526,18 @@ void bp_kimage_destroy(struct bp_kimage *k)
 	free(k);
 }
 
+void bp_kimage_trim(struct bp_kimage *k)
+{
+	/* Names from an ELF symbol table lie in the image. */
+	if (!k->expanded || !k->names)
+		return;
+	bp_btf_destroy(k->btf);
+	k->btf = NULL;
+	bp_vmlinux_deinit(&k->elf);
+	free(k->expanded);
+	k->expanded = NULL;
+}
+
 const struct bp_ksym *bp_kimage_syms(const struct bp_kimage *k, size_t *count)
 {
 	*count = k->sym_count;

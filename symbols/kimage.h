@@ -60,6 +60,13 @@ struct bp_err *bp_kimage_open(const char *path, struct bp_kimage **ret) BP_MUST_
 void bp_kimage_destroy(struct bp_kimage *k);
 
 /**
+ * bp_kimage_trim() - give back the memory of an expanded image (50 MB); its symbols stay
+ * From then on bp_kimage_read() finds nothing and bp_kimage_btf() is NULL. Does nothing to an image that is a file of
+ * its own or whose symbols need it.
+ */
+void bp_kimage_trim(struct bp_kimage *k);
+
+/**
  * bp_kimage_open_memory() - the same for a file that is in memory
  * @data: must outlive the result when it is an ELF file; a bzImage is not needed any longer
  * @path: for error texts, copied

@@ -407,6 +407,12 @@ struct bp_err *bp_record_names_prepare(struct bp_record_names *n, struct bp_ring
 	return NULL;
 }
 
+void bp_record_names_trim(struct bp_record_names *n)
+{
+	if (n->kernel)
+		bp_kimage_trim(n->kernel);
+}
+
 static BP_MUST_CHECK struct bp_err *info(struct bp_trace_writer *w, const char *key, const char *value)
 {
 	struct bp_fact f = {.kind = BP_FACT_INFO, .vcpu = UINT16_MAX, .s1 = key, .s2 = value};

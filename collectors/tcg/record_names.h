@@ -37,6 +37,9 @@ struct bp_err *bp_record_names_prepare(struct bp_record_names *n, struct bp_ring
 				       const char *mark_names[BP_MAX_HOOKS], const char *until_function,
 				       int *until_hook) BP_MUST_CHECK;
 
+/** bp_record_names_trim() - after bp_record_names_prepare(): give back memory that no name needs */
+void bp_record_names_trim(struct bp_record_names *n);
+
 /** bp_record_names_facts() - INFO and INITCALL facts: kernel release, build-id, where names come from */
 struct bp_err *bp_record_names_facts(const struct bp_record_names *n, struct bp_trace_writer *w) BP_MUST_CHECK;
 
