@@ -14,7 +14,7 @@
 #define CELL_BYTES 32                   /* with the levels above */
 #define MIN_BUCKETS 1024
 #define MAX_BUCKETS 65536
-#define SYNC_BLOCKS 4 /* a window of so many blocks is read at once */
+#define SYNC_COST 3.0 /* a window that costs as much as so many whole blocks is read at once */
 #define BLOOM_BITS 4096
 #define CACHE 8
 #define COARSE_STEP 64
@@ -144,7 +144,7 @@ static size_t position(const struct bp_index *ix, uint64_t ns, bool with)
 	return low;
 }
 
-/* The blocks with something in [@from, @to], in no order; *@n of them, at most @max in @list (NULL: count).
+/* The blocks with something in [@from, @to], in no order; *@n of them, at most @max in @list (0: count).
  */
 static size_t overlapping(const struct bp_index *ix, uint64_t from, uint64_t to, uint32_t *list, size_t max)
 {
@@ -156,13 +156,29 @@ static size_t overlapping(const struct bp_index *ix, uint64_t from, uint64_t to,
 		bp_trace_block_range(ix->trace, ix->by_first[i], &first, &last);
 		if (last < from)
 			continue;
-		if (list && n < max)
+		if (n < max)
 			list[n] = ix->by_first[i];
 		n++;
-		if (!list && n > max)
-			break;
 	}
 	return n;
+}
+
+/* What reading the window costs, in blocks: all of it is decoded, and what lies inside is added. */
+static double window_cost(const struct bp_index *ix, uint64_t from, uint64_t to, double most)
+{
+	double cost = 0;
+
+	for (size_t i = position(ix, to, true); i-- > 0 && ix->max_last[i] >= from && cost <= most;) {
+		uint64_t first, last, a, b;
+
+		bp_trace_block_range(ix->trace, ix->by_first[i], &first, &last);
+		if (last < from)
+			continue;
+		a = first > from ? first : from;
+		b = last < to ? last : to;
+		cost += 0.2 + 0.8 * (double)(b - a + 1) / (double)(last - first + 1);
+	}
+	return cost;
 }
 
 /* ---- building ---- */
@@ -229,9 +245,11 @@ static struct bp_err *build_block(struct bp_index *ix, struct bp_decoder *d)
 		bloom_make(ix, i, &block);
 		err = bp_lod_add(ix->whole, &block, first, last);
 	}
-	ix->done++;
-	pthread_mutex_unlock(&ix->lock);
+	if (++ix->done == ix->n_blocks)
+		bp_lod_complete(ix->whole);
+	/* Before anyone can see that it was the last one. */
 	atomic_fetch_add(&ix->changes, 1);
+	pthread_mutex_unlock(&ix->lock);
 	return err;
 }
 
@@ -240,7 +258,7 @@ static struct bp_err *build_window(struct bp_index *ix, struct bp_decoder *d, ui
 {
 	struct bp_lod_options opt = ix->opt;
 	bp_cleanup(bp_lod_destroyp) struct bp_lod *lod = NULL;
-	size_t n = overlapping(ix, from, to, NULL, SIZE_MAX - 1);
+	size_t n = overlapping(ix, from, to, NULL, 0);
 	bp_autofree uint32_t *list = calloc(n + 1, sizeof(*list));
 	struct bp_err *err;
 
@@ -271,8 +289,10 @@ static struct bp_err *build_window(struct bp_index *ix, struct bp_decoder *d, ui
 				return err;
 		}
 	}
-	if (!err)
+	if (!err) {
+		bp_lod_complete(lod);
 		*ret = bp_steal(lod);
+	}
 	return err;
 }
 
@@ -431,6 +451,7 @@ struct bp_err *bp_index_create(const struct bp_analysis *a, bool thread, struct 
 		return err;
 	if (thread && !pthread_create(&ix->thread, NULL, thread_main, ix))
 		ix->threaded = true;
+	ix->fine = true;
 	*ret = bp_steal(ix);
 	return NULL;
 }
@@ -561,7 +582,7 @@ struct bp_err *bp_index_look(struct bp_index *ix, uint64_t from_ns, uint64_t to_
 			to = end;
 		while (buckets < (to - from) / bucket)
 			buckets *= 2;
-		if (overlapping(ix, from, to, NULL, SYNC_BLOCKS) <= SYNC_BLOCKS) {
+		if (window_cost(ix, from, to, SYNC_COST) <= SYNC_COST) {
 			struct bp_lod *lod = NULL;
 
 			ix->wanted = false;
@@ -871,7 +892,8 @@ static bool bloom_has(const struct bp_index *ix, size_t i, const uint64_t *wante
 	return false;
 }
 
-struct bp_err *bp_index_find(struct bp_index *ix, const struct bp_index_query *q, struct bp_index_hit *ret)
+static struct bp_err *find_between(struct bp_index *ix, const struct bp_index_query *q, uint64_t until,
+				   struct bp_index_hit *ret)
 {
 	struct find find = {.q = q, .hit = ret};
 	uint64_t wanted[BLOOM_BITS / 64] = {0};
@@ -890,9 +912,10 @@ struct bp_err *bp_index_find(struct bp_index *ix, const struct bp_index_query *q
 		bool skip;
 
 		bp_trace_block_range(ix->trace, i, &first, &last);
-		if (q->back ? ret->found && ix->max_last[k] < ret->ns : ret->found && first > ret->ns)
+		if (q->back ? ix->max_last[k] < (ret->found ? ret->ns : until)
+			    : first > (ret->found ? ret->ns : until))
 			break;
-		if (q->back ? ret->found && last < ret->ns : last <= q->ns)
+		if (q->back ? last < (ret->found ? ret->ns : until) : last <= q->ns)
 			continue;
 		lock_asking(ix);
 		skip = q->rows && ix->blooms[i].made && !bloom_has(ix, i, wanted);
@@ -910,4 +933,50 @@ struct bp_err *bp_index_find(struct bp_index *ix, const struct bp_index_query *q
 			return err;
 	}
 	return NULL;
+}
+
+/*
+ * For any function at one level of one vCPU's stack: what the index knows of that level leads past the time
+ * in which nothing begins there.
+ */
+static struct bp_err *find_level(struct bp_index *ix, const struct bp_index_query *q,
+				 struct bp_index_hit *ret)
+{
+	struct bp_index_query part = *q;
+
+	part.max_blocks = 0;
+	memset(ret, 0, sizeof(*ret));
+	for (;;) {
+		uint64_t from, to, at = part.ns;
+		struct bp_err *err;
+		bool any;
+
+		/* Entries at part.ns itself do not count. */
+		if (q->back ? !at-- : at++ == UINT64_MAX)
+			return NULL;
+		lock_asking(ix);
+		any = bp_lod_next(ix->whole, (uint32_t)q->vcpu, BP_PLANE_STACK + q->depth - 1, at, q->back,
+				  &from, &to);
+		pthread_mutex_unlock(&ix->lock);
+		if (!any)
+			return NULL;
+		if (q->back ? part.ns > to : at < from)
+			part.ns = q->back ? to : from - 1;
+		err = find_between(ix, &part, q->back ? from : to, ret);
+		if (err || ret->found)
+			return err;
+		/* What begins in that bucket is on the other side of where the search began. */
+		part.ns = q->back ? from : to - 1;
+	}
+}
+
+struct bp_err *bp_index_find(struct bp_index *ix, const struct bp_index_query *q, struct bp_index_hit *ret)
+{
+	size_t done, total;
+
+	bp_index_progress(ix, &done, &total);
+	if (done == total && !q->rows && q->vcpu >= 0 && q->vcpu < BP_LOD_VCPUS && q->depth &&
+	    q->depth <= BP_LOD_LEVELS)
+		return find_level(ix, q, ret);
+	return find_between(ix, q, q->back ? 0 : UINT64_MAX, ret);
 }

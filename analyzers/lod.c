@@ -28,6 +28,7 @@ struct plane {
 	unsigned shift; /* of the lowest level: a bucket is 2^shift ns */
 	size_t n;       /* buckets of the lowest level */
 	unsigned n_levels;
+	size_t fills; /* buckets that were filled whole */
 	struct cell *levels[MAX_PYRAMID];
 	struct open open;
 };
@@ -58,6 +59,7 @@ struct bp_lod {
 	size_t n_touched, cap_touched;
 	struct bp_scan scan;
 	size_t bytes;
+	bool complete;
 	bool failed;
 	/* the run that is being added */
 	struct vcpu *now;
@@ -206,12 +208,15 @@ static void open_time(struct open *o, uint32_t value, double ns)
 			o->ns[i] += ns;
 			return;
 		}
-		if (o->ns[i] < o->ns[least])
-			least = i;
 	}
 	if (o->n < OPEN_VALUES) {
 		least = o->n++;
 		o->ns[least] = 0;
+	} else {
+		for (unsigned i = 1; i < OPEN_VALUES; i++) {
+			if (o->ns[i] < o->ns[least])
+				least = i;
+		}
 	}
 	o->value[least] = value;
 	o->over[least] = o->ns[least];
@@ -247,7 +252,9 @@ static void plane_slice(struct bp_lod *lod, struct plane *p, uint32_t value, uin
 	if (!o)
 		return;
 	if (a == b) {
-		open_time(o, value, (double)(to - from));
+		/* Also what has no length is there, but takes no other's place. */
+		if (to > from || !o->n)
+			open_time(o, value, (double)(to - from));
 		o->cell.count += count;
 		open_longest(o, value, full_ns);
 		return;
@@ -256,7 +263,9 @@ static void plane_slice(struct bp_lod *lod, struct plane *p, uint32_t value, uin
 	o->cell.count += count;
 	open_longest(o, value, full_ns);
 	open_flush(p);
-	for (size_t i = a + 1; i < b; i++) {
+	/* Slices of a plane do not overlap; those of a recording that makes no sense must not take for ever.
+	 */
+	for (size_t i = a + 1; i < b && p->fills < 4 * p->n; i++, p->fills++) {
 		const float width = (float)((uint64_t)1 << p->shift);
 		struct cell full = {.value = value,
 				    .longest_value = value,
@@ -621,6 +630,29 @@ struct bp_err *bp_lod_add(struct bp_lod *lod, const struct bp_block *block, uint
 	return err;
 }
 
+bool bp_lod_next(const struct bp_lod *lod, uint32_t vcpu, unsigned kind, uint64_t ns, bool back,
+		 uint64_t *from_ns, uint64_t *to_ns)
+{
+	const struct plane *p = vcpu < BP_LOD_VCPUS && lod->vcpus[vcpu] && kind < BP_PLANES_VCPU
+				    ? lod->vcpus[vcpu]->planes[kind]
+				    : NULL;
+	size_t i;
+
+	if (!p || (back ? ns <= lod->from : ns >= lod->to))
+		return false;
+	if (ns < lod->from)
+		ns = lod->from;
+	i = ns >= lod->to ? p->n - 1 : (size_t)((ns - lod->from) >> p->shift);
+	while (!p->levels[0][i].count) {
+		if (back ? !i : i + 1 == p->n)
+			return false;
+		i = back ? i - 1 : i + 1;
+	}
+	*from_ns = lod->from + ((uint64_t)i << p->shift);
+	*to_ns = *from_ns + ((uint64_t)1 << p->shift);
+	return true;
+}
+
 /* ---- asking ---- */
 
 uint64_t bp_lod_bucket_ns(const struct bp_lod *lod)
@@ -687,14 +719,30 @@ static void sums_add(struct sums *s, uint32_t value, double ns)
 	s->ns[least] = ns;
 }
 
-static bool known_at(const struct bp_lod *lod, uint64_t ns)
+/* The part of the buckets from @from to @to that blocks have been added to. */
+static double known_part(const struct bp_lod *lod, uint64_t from, uint64_t to)
 {
-	size_t i;
+	size_t a, b, n = 0;
 
-	if (ns < lod->from || ns >= lod->to)
-		return true;
-	i = (ns - lod->from) >> lod->shift;
-	return lod->known[i / 64] >> i % 64 & 1;
+	if (lod->complete || to <= lod->from || from >= lod->to || to <= from)
+		return 1;
+	a = from > lod->from ? (from - lod->from) >> lod->shift : 0;
+	b = ((to < lod->to ? to : lod->to) - 1 - lod->from) >> lod->shift;
+	for (size_t i = a; i <= b;) {
+		if (i % 64 == 0 && i + 63 <= b) {
+			n += (size_t)__builtin_popcountll(lod->known[i / 64]);
+			i += 64;
+		} else {
+			n += lod->known[i / 64] >> i % 64 & 1;
+			i++;
+		}
+	}
+	return (double)n / (double)(b - a + 1);
+}
+
+void bp_lod_complete(struct bp_lod *lod)
+{
+	lod->complete = true;
 }
 
 static void column(const struct bp_lod *lod, const struct plane *p, uint64_t from, uint64_t to,
@@ -707,12 +755,13 @@ static void column(const struct bp_lod *lod, const struct plane *p, uint64_t fro
 
 	*out = (struct bp_lod_col){
 	    .value = BP_LOD_NONE, .longest_value = BP_LOD_NONE, .span = to > from ? (double)(to - from) : 0};
-	out->known = known_at(lod, from + (to - from) / 2);
+	out->known = known_part(lod, from, to);
 	if (!p || to <= lod->from || from >= lod->to || to <= from)
 		return;
 	from = from > lod->from ? from - lod->from : 0;
 	to = (to < lod->to ? to : lod->to) - lod->from;
-	while (level + 1 < p->n_levels && (uint64_t)8 << (p->shift + 2 * (level + 1)) <= to - from)
+	while (level + 1 < p->n_levels && p->shift + 2 * level < 56 &&
+	       (uint64_t)8 << (p->shift + 2 * (level + 1)) <= to - from)
 		level++;
 	/* Buckets that begin in the column; a column narrower than a bucket shares the one around it. */
 	first = (from + ((uint64_t)1 << (p->shift + 2 * level)) - 1) >> (p->shift + 2 * level);

@@ -56,7 +56,7 @@ struct bp_lod_col {
 	uint64_t count;             /* slices that began here */
 	double busy, most, longest; /* busy time; that of @value; length of the longest slice */
 	double span;                /* width of the column */
-	bool known;                 /* blocks of this time have been added (bp_lod_cover()) */
+	double known;               /* how much of the column is from blocks that were added, 0 to 1 */
 };
 
 struct bp_lod;
@@ -88,6 +88,9 @@ struct bp_err *bp_lod_add(struct bp_lod *lod, const struct bp_block *block, uint
 /** bp_lod_functions() - the tables of functions of @opt from now on: a recording that grows has more */
 void bp_lod_functions(struct bp_lod *lod, const struct bp_lod_options *opt);
 
+/** bp_lod_complete() - all blocks of the range have been added: where nothing is, nothing was */
+void bp_lod_complete(struct bp_lod *lod);
+
 uint64_t bp_lod_bucket_ns(const struct bp_lod *lod);
 void bp_lod_range(const struct bp_lod *lod, uint64_t *from_ns, uint64_t *to_ns);
 size_t bp_lod_bytes(const struct bp_lod *lod);
@@ -117,6 +120,13 @@ void bp_lod_columns(const struct bp_lod *lod, uint32_t vcpu, unsigned kind, cons
 /** bp_lod_task_columns() - the same for task number @task of bp_lod_tasks(); values are vCPUs */
 void bp_lod_task_columns(const struct bp_lod *lod, size_t task, const uint64_t *edges, size_t n,
 			 struct bp_lod_col *out);
+
+/**
+ * bp_lod_next() - the bucket around @ns, else the next one after it (@back: before it), in which a slice
+ * begins False: there is none.
+ */
+bool bp_lod_next(const struct bp_lod *lod, uint32_t vcpu, unsigned kind, uint64_t ns, bool back,
+		 uint64_t *from_ns, uint64_t *to_ns);
 
 /** bp_lod_insns() - instructions of all vCPUs in each bucket; *n buckets from the start of the range;
  * borrowed */

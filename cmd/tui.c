@@ -21,7 +21,7 @@ static const char help[] =
     "FILE is a recording (default " BP_DEFAULT_FILE "), or any trace that bootprof import reads.\n"
     "\n"
     "  -i, --input FILE       the recording, as FILE\n"
-    "      --baseline FILE    an earlier recording to compare with\n"
+    "      --baseline FILE    an earlier recording, or a baseline file of it, to compare with\n"
     "  -C, --clock=CLOCK      time (the default: host time) or insns (instructions)\n"
     "      --ascii            draw with ASCII characters only\n"
     "      --color=WHEN       yes, no or auto (the default: if the terminal can, unless NO_COLOR is set)\n"
@@ -166,39 +166,40 @@ static struct bp_err *print(const struct request *rq, struct bp_tui *tui)
 	return err ? err : print_screen(tui, &g);
 }
 
+static struct bp_err *show(struct bp_tui *tui, struct bp_term *term, struct bp_grid *g)
+{
+	struct bp_err *err = NULL;
+	unsigned w, h;
+
+	bp_term_size(term, &w, &h);
+	if (w != g->w || h != g->h) {
+		err = bp_grid_resize(g, w, h);
+		tui->dirty = true;
+	}
+	if (!err && bp_tui_stale(tui)) {
+		err = bp_tui_draw(tui, g);
+		if (!err)
+			bp_term_show(term, g);
+	}
+	return err;
+}
+
 static struct bp_err *interact(const struct request *rq, struct bp_tui *tui, struct bp_term *term)
 {
 	bp_cleanup(bp_grid_deinitp) struct bp_grid g = {0};
-	bool first = true, busy = false;
-	struct bp_err *err = NULL;
+	struct bp_err *err = show(tui, term, &g);
 
+	if (!err && rq->keys)
+		err = press(tui, &g, rq->keys);
 	while (!err && !tui->quit) {
 		struct bp_key key;
-		unsigned w, h;
-		bool now_busy = bp_tui_busy(tui);
+		/* What was done before drawing is seen; what drawing begins makes it busy again. */
+		bool busy = bp_tui_busy(tui);
 
-		bp_term_size(term, &w, &h);
-		if (w != g.w || h != g.h) {
-			err = bp_grid_resize(&g, w, h);
-			if (err)
-				return err;
-			tui->dirty = true;
-		}
-		if (bp_tui_stale(tui) || busy != now_busy) {
-			err = bp_tui_draw(tui, &g);
-			if (err)
-				return err;
-			bp_term_show(term, &g);
-		}
-		busy = now_busy;
-		if (first && rq->keys) {
-			err = press(tui, &g, rq->keys);
-			first = false;
-			continue;
-		}
-		first = false;
+		err = show(tui, term, &g);
+		busy |= bp_tui_busy(tui);
 		/* While something is being made, it is shown ten times a second. */
-		if (!bp_term_key(term, busy ? 100 : -1, &key))
+		if (err || !bp_term_key(term, busy ? 100 : -1, &key))
 			break;
 		/* Keys that came faster than screens are drawn are taken together. */
 		do {
@@ -212,6 +213,7 @@ static struct bp_err *run(int argc, char **argv, int *status)
 {
 	struct request rq = {0};
 	bp_cleanup(bp_input_closep) struct bp_trace *trace = NULL, *baseline = NULL;
+	bp_cleanup(bp_summary_destroyp) struct bp_summary *baseline_boot = NULL;
 	bp_cleanup(bp_tui_destroyp) struct bp_tui *tui = NULL;
 	bp_cleanup(bp_term_closep) struct bp_term *term = NULL;
 	struct bp_tui_options opt;
@@ -225,7 +227,9 @@ static struct bp_err *run(int argc, char **argv, int *status)
 		return NULL;
 	}
 	err = bp_input_open(rq.input, &trace);
-	if (!err && rq.baseline)
+	if (!err && rq.baseline && bp_summary_is_file(rq.baseline))
+		err = bp_summary_read(rq.baseline, &baseline_boot);
+	else if (!err && rq.baseline)
 		err = bp_input_open(rq.baseline, &baseline);
 	if (!err && !rq.print)
 		err = bp_term_open(rq.color, &term);
@@ -234,10 +238,11 @@ static struct bp_err *run(int argc, char **argv, int *status)
 	opt = (struct bp_tui_options){
 	    .trace = trace,
 	    .baseline = baseline,
+	    .baseline_boot = baseline_boot,
 	    .clock = rq.clock,
 	    .threads = !rq.print,
 	    .ascii = rq.ascii || (term ? !bp_term_utf8(term) : strcmp(nl_langinfo(CODESET), "UTF-8") != 0),
-	    .plain = !term || !bp_term_colors(term),
+	    .plain = term ? !bp_term_colors(term) : rq.color != BP_TERM_COLOR_YES,
 	};
 	err = bp_tui_create(&opt, &tui);
 	if (!err)

@@ -197,10 +197,10 @@ static void draw_info(const struct bp_tui *tui, const struct flame *f, struct bp
 	bp_table_string(t, f->at, bp_table_column(t, "module"), module, sizeof(module));
 	bp_grid_printf(g, 1, y + 1, (int)g->w - 2, BP_STYLE_BOLD, "%s  %s  total %s %s  self %s  %s calls",
 		       name, module,
-		       time ? bp_units_ns(total, (int64_t)v) : bp_units_icount(total, (int64_t)v),
+		       time ? bp_units_ns(total, bp_tui_i64(v)) : bp_units_icount(total, bp_tui_i64(v)),
 		       bp_units_pct(pct, 100 * v / f->whole),
-		       time ? bp_units_ns(self, (int64_t)s) : bp_units_icount(self, (int64_t)s),
-		       bp_units_count(calls, (uint64_t)c));
+		       time ? bp_units_ns(self, bp_tui_i64(s)) : bp_units_icount(self, bp_tui_i64(s)),
+		       bp_units_count(calls, (uint64_t)bp_tui_i64(c)));
 }
 
 static struct bp_err *flame_draw(struct bp_tui *tui, void *self, struct bp_grid *g, struct bp_rect r)

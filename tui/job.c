@@ -13,6 +13,8 @@
 struct bp_job {
 	const struct bp_trace *trace;
 	const struct bp_view *view;
+	const struct bp_diff_view *diff;
+	struct bp_compare *compare;
 	struct bp_query query;
 	char from[32], to[32];
 	char *filter, *function;
@@ -46,8 +48,13 @@ static struct bp_err *add_exactly(struct bp_patterns **p, const char *name)
 
 static struct bp_err *run(struct bp_job *job)
 {
+	const struct bp_diff *diff;
 	struct bp_err *err = NULL;
 
+	if (job->diff) {
+		err = bp_compare_get(job->compare, job->query.clock, &diff);
+		return err ? err : bp_diff_report(diff, job->diff, &job->query, &job->a, &job->report);
+	}
 	if (job->filter)
 		err = bp_tui_parse_filter(job->filter, &job->query);
 	if (!err && job->function)
@@ -78,6 +85,8 @@ struct bp_err *bp_job_start(const struct bp_trace *trace, const struct bp_job_re
 		return bp_err_nomem();
 	job->trace = trace;
 	job->view = rq->view;
+	job->diff = rq->diff;
+	job->compare = rq->compare;
 	job->query.clock = rq->clock;
 	job->query.callers = rq->callers;
 	job->query.min_percent = rq->min_percent;

@@ -5,11 +5,14 @@
 
 #include "analyzers/view.h"
 #include "core/report.h"
+#include "tui/compare.h"
 
 struct bp_job;
 
 struct bp_job_request {
 	const struct bp_view *view;
+	const struct bp_diff_view *diff; /* then of @compare, whole boots; view is not used */
+	struct bp_compare *compare;
 	enum bp_clock clock;
 	bool ranged;
 	uint64_t from_ns, to_ns;

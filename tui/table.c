@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "analyzers/phases.h"
 #include "core/cleanup.h"
 #include "core/units.h"
 
@@ -223,7 +224,16 @@ struct bp_err *bp_tables_report(struct bp_tui *tui, struct bp_tables *t, unsigne
 			i = k;
 	}
 	s = &t->jobs[i];
-	if (!rq.view) {
+	if (!strncmp(tab->view, "diff:", 5)) {
+		rq.diff = bp_diff_view_find(tab->view + 5);
+		rq.compare = tui->compare;
+		if (!rq.compare) {
+			*error = "start with --baseline=FILE, an earlier recording or its baseline, to see "
+				 "what changed";
+			return NULL;
+		}
+	}
+	if (!rq.view && !rq.diff) {
 		*error = "this bootprof has no such report";
 		return NULL;
 	}
@@ -233,7 +243,9 @@ struct bp_err *bp_tables_report(struct bp_tui *tui, struct bp_tables *t, unsigne
 	}
 	if (function != BP_NO_ROW)
 		rq.function = bp_row_name(&tui->a->rows, function, name);
-	rq.ranged = bp_tui_range(tui, &rq.from_ns, &rq.to_ns);
+	/* Times of one boot mean nothing in another: whole boots are compared. */
+	if (!rq.diff)
+		rq.ranged = bp_tui_range(tui, &rq.from_ns, &rq.to_ns);
 	if (s->job && (s->clock != tui->clock || s->from != rq.from_ns || s->to != rq.to_ns ||
 		       s->function != function || !same_text(s->filter, tui->filter_text))) {
 		for (unsigned k = 0; k < t->n_tabs; k++) {
@@ -254,8 +266,10 @@ struct bp_err *bp_tables_report(struct bp_tui *tui, struct bp_tables *t, unsigne
 		if (err)
 			return err;
 	}
-	if (!bp_job_done(s->job, false))
+	if (!bp_job_done(s->job, false)) {
+		tui->pending = true;
 		return NULL;
+	}
 	*ret = bp_job_report(s->job, error);
 	return NULL;
 }
@@ -685,11 +699,11 @@ static bool row_time(const struct bp_table *t, size_t row, uint64_t *from, uint6
 	for (size_t i = 0; i < BP_ARRAY_SIZE(starts); i++) {
 		if (!bp_table_number(t, row, bp_table_column(t, starts[i]), &v) || v < 0)
 			continue;
-		*from = *to = (uint64_t)v;
+		*from = *to = (uint64_t)bp_tui_i64(v);
 		if (ends[i] && bp_table_number(t, row, bp_table_column(t, ends[i]), &end))
-			*to = end > v ? (uint64_t)end : *from;
+			*to = end > v ? (uint64_t)bp_tui_i64(end) : *from;
 		else if (bp_table_number(t, row, bp_table_column(t, "duration_ns"), &end))
-			*to = end > 0 ? (uint64_t)(v + end) : *from;
+			*to = end > 0 ? (uint64_t)bp_tui_i64(v + end) : *from;
 		return true;
 	}
 	return false;
@@ -701,8 +715,13 @@ static struct bp_err *enter(struct bp_tui *tui, const struct bp_table *t, size_t
 	uint64_t from, to;
 	double vcpu;
 
-	if (!row_time(t, row, &from, &to))
-		return bp_tui_jump_to(tui, function);
+	if (!row_time(t, row, &from, &to)) {
+		char name[CELL_MAX];
+
+		bp_table_string(t, row, bp_table_column(t, "name"), name, sizeof(name));
+		if (function != BP_NO_ROW || !bp_phases_find(tui->a, name, &from, &to))
+			return bp_tui_jump_to(tui, function);
+	}
 	if (bp_table_number(t, row, bp_table_column(t, "vcpu"), &vcpu) && vcpu >= 0 && vcpu < BP_LOD_VCPUS)
 		tui->cursor_vcpu = (int)vcpu;
 	if (to > from) {

@@ -12,7 +12,7 @@
 
 struct bp_table_tab {
 	const char *title;
-	const char *view;  /* of bootprof report */
+	const char *view;  /* of bootprof report, or with "diff:" before it of bootprof diff */
 	const char *table; /* its id; NULL: the view's main one */
 	bool callers;      /* the tree of the selected function's callers */
 	double min_percent;

@@ -21,7 +21,7 @@ struct bp_term {
 	bool utf8;
 	int colors;
 	struct bp_grid shown; /* what the terminal shows */
-	short pair_of[4][64]; /* by way of showing and colour */
+	int pair_of[4][64];   /* by way of showing and colour */
 	int next_pair;
 	bool pressed;
 };
@@ -84,6 +84,34 @@ static int number_of_colors(enum bp_term_color color)
 	return COLORS;
 }
 
+/* What terminals send for these keys, whatever TERM says: people have it wrong over ssh and in tmux. */
+static void define_keys(void)
+{
+	static const struct {
+		const char *sent;
+		int key;
+	} keys[] = {
+	    {"\033[A", KEY_UP},     {"\033OA", KEY_UP},     {"\033[B", KEY_DOWN},  {"\033OB", KEY_DOWN},
+	    {"\033[C", KEY_RIGHT},  {"\033OC", KEY_RIGHT},  {"\033[D", KEY_LEFT},  {"\033OD", KEY_LEFT},
+	    {"\033[H", KEY_HOME},   {"\033OH", KEY_HOME},   {"\033[1~", KEY_HOME}, {"\033[7~", KEY_HOME},
+	    {"\033[F", KEY_END},    {"\033OF", KEY_END},    {"\033[4~", KEY_END},  {"\033[8~", KEY_END},
+	    {"\033[5~", KEY_PPAGE}, {"\033[6~", KEY_NPAGE}, {"\033[3~", KEY_DC},   {"\033[Z", KEY_BTAB},
+	    {"\033OP", KEY_F(1)},   {"\033[11~", KEY_F(1)}, {"\033[[A", KEY_F(1)},
+	};
+
+	for (size_t i = 0; i < sizeof(keys) / sizeof(keys[0]); i++) {
+		if (!key_defined(keys[i].sent))
+			define_key(keys[i].sent, keys[i].key);
+	}
+}
+
+static bool has_mouse_key(void)
+{
+	const char *s = tigetstr("kmous");
+
+	return s && s != (const char *)-1;
+}
+
 struct bp_err *bp_term_open(enum bp_term_color color, struct bp_term **ret)
 {
 	const char *name = getenv("TERM");
@@ -110,16 +138,15 @@ struct bp_err *bp_term_open(enum bp_term_color color, struct bp_term **ret)
 	noecho();
 	nonl();
 	keypad(stdscr, TRUE);
+	define_keys();
 	set_escdelay(50);
 	curs_set(0);
 	mouseinterval(0);
 	mousemask(ALL_MOUSE_EVENTS | REPORT_MOUSE_POSITION, NULL);
-	if (t->utf8 || tigetstr("kmous") != (char *)-1) {
+	if (has_mouse_key()) {
 		/* Also movement with a button held; terminals that do not know it ignore it. */
-		if (tigetstr("kmous") && tigetstr("kmous") != (char *)-1) {
-			fputs("\033[?1002h", stdout);
-			fflush(stdout);
-		}
+		fputs("\033[?1002h", stdout);
+		fflush(stdout);
 	}
 	*ret = t;
 	return NULL;
@@ -129,7 +156,7 @@ void bp_term_close(struct bp_term *t)
 {
 	if (!t)
 		return;
-	if (tigetstr("kmous") && tigetstr("kmous") != (char *)-1) {
+	if (has_mouse_key()) {
 		fputs("\033[?1002l", stdout);
 		fflush(stdout);
 	}
@@ -139,20 +166,39 @@ void bp_term_close(struct bp_term *t)
 	free(t);
 }
 
-/* A pair for these colours, made when it is first needed. */
-static short pair(struct bp_term *t, unsigned way, unsigned kind, short fg, short bg)
+/* Terminals with direct colours count them as red, green and blue; of the 256 the first 16 stay what they
+ * are. */
+static int direct(int c)
 {
-	short *p = &t->pair_of[way][kind];
+	static const int levels[] = {0, 95, 135, 175, 215, 255};
+
+	if (c < 16)
+		return c < 8 ? c : 0;
+	if (c >= 232)
+		return (8 + 10 * (c - 232)) * 0x010101;
+	c -= 16;
+	return levels[c / 36] << 16 | levels[c / 6 % 6] << 8 | levels[c % 6];
+}
+
+/* A pair for these colours, made when it is first needed. */
+static int pair(struct bp_term *t, unsigned way, unsigned kind, int fg, int bg)
+{
+	int *p = &t->pair_of[way][kind];
 
 	if (!*p) {
-		if (t->next_pair >= COLOR_PAIRS || init_pair((short)t->next_pair, fg, bg) == ERR)
+		if (t->colors > 256) {
+			fg = direct(fg);
+			bg = direct(bg);
+		}
+		if (t->next_pair >= COLOR_PAIRS || t->next_pair >= 256 ||
+		    init_extended_pair(t->next_pair, fg, bg) == ERR)
 			return 0;
-		*p = (short)t->next_pair++;
+		*p = t->next_pair++;
 	}
 	return *p;
 }
 
-static void attributes(struct bp_term *t, unsigned style, attr_t *attr, short *p)
+static void attributes(struct bp_term *t, unsigned style, attr_t *attr, int *p)
 {
 	unsigned kind = style & 31, alt = style & BP_STYLE_ALT ? 1 : 0;
 	bool fill = style & BP_STYLE_FILL, reverse = style & BP_STYLE_CURSOR;
@@ -212,7 +258,7 @@ void bp_term_show(struct bp_term *t, const struct bp_grid *g)
 			wchar_t text[2] = {(wchar_t)row[x].ch, 0};
 			attr_t attr;
 			cchar_t cell;
-			short p;
+			int p;
 
 			if (!all && old && old[x].ch == row[x].ch && old[x].style == row[x].style)
 				continue;
@@ -221,7 +267,7 @@ void bp_term_show(struct bp_term *t, const struct bp_grid *g)
 			if (!row[x].ch)
 				continue;
 			attributes(t, row[x].style, &attr, &p);
-			if (setcchar(&cell, text, attr, p, NULL) == OK)
+			if (setcchar(&cell, text, attr, (short)p, NULL) == OK)
 				mvadd_wch((int)y, (int)x, &cell);
 		}
 	}

@@ -22,6 +22,7 @@ enum track_kind {
 	TRACK_CONSOLE,
 	TRACK_VCPU, /* which task */
 	TRACK_MODE,
+	TRACK_TOP,   /* the function on top of the stack: where the time goes */
 	TRACK_STACK, /* one level of it */
 	TRACK_IRQ,
 	TRACK_SYSCALL,
@@ -47,7 +48,6 @@ struct timeline {
 	bool follow; /* scroll so that the selected track can be seen */
 	bool moved;  /* the selected function becomes the one under the cursor */
 	bool dragging;
-	bool incomplete; /* parts of the recording have not been read yet */
 	uint32_t n_vcpus;
 
 	/* of the last drawing */
@@ -183,7 +183,7 @@ static unsigned value_style(const struct bp_tui *tui, const struct track *t, uin
 
 static bool is_function_track(const struct track *t)
 {
-	return t->kind == TRACK_STACK || t->kind == TRACK_IRQ;
+	return t->kind == TRACK_STACK || t->kind == TRACK_TOP || t->kind == TRACK_IRQ;
 }
 
 /* A filter by module or process dims the rest. */
@@ -239,7 +239,7 @@ static void draw_columns(const struct bp_tui *tui, const struct timeline *t, str
 
 		j = i + 1;
 		if (c->value == BP_LOD_NONE && !c->count && c->busy <= 0) {
-			if (!c->known && t->incomplete)
+			if (c->known < 0.01)
 				bp_grid_put(g, t->x + i, y, g->ascii ? '?' : 0x2591, BP_STYLE_DIM);
 			last_style = 0;
 			continue;
@@ -249,7 +249,7 @@ static void draw_columns(const struct bp_tui *tui, const struct timeline *t, str
 			j++;
 		for (int k = i; k < j; k++) {
 			busy += cols[k].busy;
-			span += cols[k].span;
+			span += cols[k].span * cols[k].known;
 			count += cols[k].count;
 		}
 		style = value_style(tui, track, c->value);
@@ -271,7 +271,8 @@ static void draw_columns(const struct bp_tui *tui, const struct timeline *t, str
 			continue;
 		}
 		for (int k = i; k < j; k++) {
-			double part = cols[k].span > 0 ? cols[k].busy / cols[k].span : 1;
+			double read = cols[k].span * cols[k].known;
+			double part = read > 0 ? cols[k].busy / read : 1;
 
 			bp_grid_put(g, t->x + k, y, bp_grid_level(g, part > 0.01 ? part : 0.01), style);
 		}
@@ -336,8 +337,8 @@ static void draw_overview(const struct bp_tui *tui, struct timeline *t, struct b
 			struct bp_lod_col c;
 
 			bp_lod_columns(whole, v, BP_PLANE_MODE, t->edges + i, 1, &c);
-			known |= c.known;
-			span += c.span;
+			known |= c.known >= 0.01;
+			span += c.span * c.known;
 			if (c.value == BP_LOD_NONE)
 				continue;
 			if (c.value != BP_MODE_IDLE || c.most < c.busy) {
@@ -352,7 +353,7 @@ static void draw_overview(const struct bp_tui *tui, struct timeline *t, struct b
 			bp_grid_put(g, t->x + i, y, bp_grid_level(g, busy / span),
 				    value == BP_LOD_NONE ? (unsigned)BP_STYLE_IDLE
 							 : value_style(tui, &mode, value));
-		else if (vcpus && !known && t->incomplete)
+		else if (vcpus && !known)
 			bp_grid_put(g, t->x + i, y, g->ascii ? '?' : 0x2591, BP_STYLE_DIM);
 	}
 	if (a <= 0 && b >= t->w)
@@ -521,6 +522,8 @@ static struct bp_err *add_vcpu(const struct bp_tui *tui, struct timeline *t, con
 	}
 	t->level_top[v] = top;
 	err = add_track(t, (struct track){.kind = TRACK_MODE, .vcpu = v});
+	if (!err)
+		err = add_track(t, (struct track){.kind = TRACK_TOP, .vcpu = v});
 	for (uint32_t i = 1; i <= levels && !err; i++)
 		err = add_track(t, (struct track){.kind = TRACK_STACK, .vcpu = v, .level = top + i});
 	if (!err && has_plane(tui, v, BP_PLANE_IRQ))
@@ -543,8 +546,8 @@ static struct bp_err *make_tracks(const struct bp_tui *tui, struct timeline *t, 
 		closed += t->fold[v] == FOLD_CLOSED;
 		open += t->fold[v] != FOLD_CLOSED;
 	}
-	/* Four lines of a vCPU are no levels of its stack. */
-	levels = open ? (room - (int)closed) / (int)open - 4 : 0;
+	/* Five lines of a vCPU are no levels of its stack. */
+	levels = open ? (room - (int)closed) / (int)open - 5 : 0;
 	if (levels < 4)
 		levels = 4;
 	t->n_tracks = 0;
@@ -578,6 +581,9 @@ static void track_label(const struct bp_tui *tui, const struct timeline *t, cons
 	case TRACK_MODE:
 		snprintf(buf, size, "  mode");
 		break;
+	case TRACK_TOP:
+		snprintf(buf, size, "  top");
+		break;
 	case TRACK_STACK:
 		if (track->level == t->level_top[track->vcpu] + 1)
 			snprintf(buf, size, "  stack %2" PRIu32, track->level);
@@ -604,10 +610,8 @@ static void track_label(const struct bp_tui *tui, const struct timeline *t, cons
 static void get_columns(const struct timeline *t, const struct bp_lod *lod, const struct track *track)
 {
 	static const uint8_t planes[] = {
-	    [TRACK_VCPU] = BP_PLANE_TASK,
-	    [TRACK_MODE] = BP_PLANE_MODE,
-	    [TRACK_IRQ] = BP_PLANE_IRQ,
-	    [TRACK_SYSCALL] = BP_PLANE_SYSCALL,
+	    [TRACK_VCPU] = BP_PLANE_TASK, [TRACK_MODE] = BP_PLANE_MODE,       [TRACK_TOP] = BP_PLANE_TOP,
+	    [TRACK_IRQ] = BP_PLANE_IRQ,   [TRACK_SYSCALL] = BP_PLANE_SYSCALL,
 	};
 	const struct bp_lod_task *tasks;
 	size_t n;
@@ -766,11 +770,11 @@ static void draw_cell(const struct bp_tui *tui, const struct timeline *t, struct
 
 	if (c->value == BP_LOD_NONE && !c->count) {
 		bp_grid_printf(g, x, y, w, BP_STYLE_DIM, "column of %s: nothing here",
-			       bp_units_ns(a, (int64_t)c->span));
+			       bp_units_ns(a, bp_tui_i64(c->span)));
 		return;
 	}
 	x += bp_grid_printf(g, x, y, w, BP_STYLE_TEXT, "column of %s: %s %3.0f%%",
-			    bp_units_ns(a, (int64_t)c->span),
+			    bp_units_ns(a, bp_tui_i64(c->span)),
 			    value_name(tui, &t->sel, c->value, most, sizeof(most)),
 			    c->span <= 0        ? 0
 			    : c->most < c->span ? 100 * c->most / c->span
@@ -781,7 +785,7 @@ static void draw_cell(const struct bp_tui *tui, const struct timeline *t, struct
 	if (c->longest > 0)
 		bp_grid_printf(g, x, y, w - x, BP_STYLE_TEXT, ", longest %s %s",
 			       value_name(tui, &t->sel, c->longest_value, longest, sizeof(longest)),
-			       bp_units_ns(b, (int64_t)c->longest));
+			       bp_units_ns(b, bp_tui_i64(c->longest)));
 }
 
 static void draw_detail(struct bp_tui *tui, struct timeline *t, struct bp_grid *g, int y, int h)
@@ -875,11 +879,8 @@ static struct bp_err *timeline_draw(struct bp_tui *tui, void *self, struct bp_gr
 	int detail = r.h >= 19 ? DETAIL_H + (r.h >= 40) * 3 : 0, y = r.y, room;
 	const struct track phases = {.kind = TRACK_PHASES}, console = {.kind = TRACK_CONSOLE};
 	const struct bp_lod *lod;
-	size_t done, total;
 	struct bp_err *err;
 
-	bp_index_progress(tui->index, &done, &total);
-	t->incomplete = done < total;
 	t->x = r.w >= 100 ? 12 : 11;
 	t->w = r.w - t->x;
 	err = reserve(t, t->w);

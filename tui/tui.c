@@ -651,8 +651,8 @@ static void say_range(struct bp_tui *tui)
 	if (!bp_tui_range(tui, &from, &to))
 		return;
 	bp_tui_say(tui, "A..B: %s, %s instructions", bp_units_ns(ns, (int64_t)(to - from)),
-		   bp_units_count(insns, (uint64_t)(bp_index_insns_at(tui->index, to) -
-						    bp_index_insns_at(tui->index, from))));
+		   bp_units_count(insns, (uint64_t)bp_tui_i64(bp_index_insns_at(tui->index, to) -
+							      bp_index_insns_at(tui->index, from))));
 }
 
 static struct bp_err *frame_key(struct bp_tui *tui, const struct bp_key *key)
@@ -880,20 +880,20 @@ struct bp_err *bp_tui_keys(struct bp_tui *tui, const char *text)
 
 bool bp_tui_stale(struct bp_tui *tui)
 {
-	return tui->dirty || tui->drawn_changes != bp_index_changes(tui->index);
+	return tui->dirty || tui->pending || tui->drawn_changes != bp_index_changes(tui->index);
 }
 
 bool bp_tui_busy(struct bp_tui *tui)
 {
 	size_t done, total;
-	bool busy = false;
+	bool busy = tui->dirty || tui->pending;
 
 	for (unsigned i = 0; i < bp_tui_n_views; i++) {
 		if (tui->opened[i] && bp_tui_views[i]->busy)
 			busy |= bp_tui_views[i]->busy(tui, tui->selfs[i], false);
 	}
 	bp_index_progress(tui->index, &done, &total);
-	return busy || done < total;
+	return busy || done < total || !bp_index_fine(tui->index);
 }
 
 struct bp_err *bp_tui_settle(struct bp_tui *tui)
@@ -984,7 +984,6 @@ struct bp_err *bp_tui_create(const struct bp_tui_options *opt, struct bp_tui **r
 	if (!tui)
 		return bp_err_nomem();
 	tui->trace = opt->trace;
-	tui->baseline = opt->baseline;
 	tui->ascii = opt->ascii;
 	tui->plain = opt->plain;
 	tui->threads = opt->threads;
@@ -1003,6 +1002,8 @@ struct bp_err *bp_tui_create(const struct bp_tui_options *opt, struct bp_tui **r
 		err = bp_index_step(tui->index, SIZE_MAX);
 	if (!err)
 		err = load_console(tui);
+	if (!err && (opt->baseline || opt->baseline_boot))
+		err = bp_compare_create(opt->baseline, opt->baseline_boot, opt->trace, &tui->compare);
 	if (err)
 		return err;
 	tui->window.to = bp_tui_end(tui);
@@ -1026,6 +1027,7 @@ void bp_tui_destroy(struct bp_tui *tui)
 		if (tui->opened && tui->opened[i] && bp_tui_views[i]->close)
 			bp_tui_views[i]->close(tui, tui->selfs[i]);
 	}
+	bp_compare_destroy(tui->compare);
 	bp_index_destroy(tui->index);
 	bp_analysis_destroy(tui->a);
 	clear_filter(tui);
@@ -1044,7 +1046,7 @@ struct bp_err *bp_tui_draw(struct bp_tui *tui, struct bp_grid *g)
 
 	tui->w = g->w;
 	tui->h = g->h;
-	tui->dirty = false;
+	tui->dirty = tui->pending = false;
 	tui->drawn_changes = bp_index_changes(tui->index);
 	g->ascii = tui->ascii;
 	g->plain = tui->plain;

@@ -11,6 +11,7 @@
 
 #include "analyzers/index.h"
 #include "analyzers/view.h"
+#include "tui/compare.h"
 #include "tui/view.h"
 
 #define BP_TUI_NO_TIME UINT64_MAX
@@ -39,8 +40,8 @@ struct bp_tui_search {
 
 struct bp_tui {
 	const struct bp_trace *trace;
-	const struct bp_trace *baseline; /* NULL: none */
-	struct bp_query query;           /* of @a: no filters */
+	struct bp_compare *compare; /* with a baseline; NULL: none */
+	struct bp_query query;      /* of @a: no filters */
 	struct bp_analysis *a;
 	struct bp_index *index;
 	bool ascii, plain, threads;
@@ -81,12 +82,15 @@ struct bp_tui {
 	char message[256];
 	bool message_warns;
 	bool quit, dirty;
+	bool pending; /* what was drawn last waits for a thread */
 	uint64_t drawn_changes;
 	uint64_t seen; /* counts changes of what is shared */
 };
 
 struct bp_tui_options {
-	const struct bp_trace *trace, *baseline; /* borrowed */
+	const struct bp_trace *trace;    /* borrowed */
+	const struct bp_trace *baseline; /* one of these two, or neither; borrowed */
+	const struct bp_summary *baseline_boot;
 	enum bp_clock clock;
 	bool ascii, plain; /* see struct bp_grid */
 	bool threads;      /* index and reports are made beside; else at once, which tests want */
@@ -179,6 +183,12 @@ unsigned bp_tui_style_of(const struct bp_tui *tui, uint32_t row);
 const struct bp_fact *bp_tui_console_line(const struct bp_tui *tui, size_t i);
 /** bp_tui_console_until() - how many lines there are up to and including @ns */
 size_t bp_tui_console_until(const struct bp_tui *tui, uint64_t ns);
+
+/* A number for bp_units_*(), which may be out of an integer's range when a recording makes no sense. */
+static inline int64_t bp_tui_i64(double v)
+{
+	return v >= 9e18 ? INT64_MAX : v > -9e18 ? (int64_t)v : INT64_MIN;
+}
 
 #define BP_POS_MAX 32
 /** bp_tui_pos_text() - "1.234567 s" or "12.3M", with digits for steps of @step (clock's unit) */

@@ -47,7 +47,10 @@ TABLES(waits, '7', "Waits", "waits", {.title = "Locks", .view = "locks"}, {.titl
 
 TABLES(io, '8', "I/O", "io", {.title = "Requests", .view = "io"});
 
-TABLES(diff, '0', "Diff", "diff", {.title = "Differences", .view = "diff"});
+TABLES(diff, '0', "Diff", "diff", {.title = "Phases", .view = "diff:phases"},
+       {.title = "Functions", .view = "diff:functions"}, {.title = "Paths", .view = "diff:tree"},
+       {.title = "First calls", .view = "diff:first-calls"}, {.title = "Modules", .view = "diff:modules"},
+       {.title = "Initcalls", .view = "diff:initcalls"}, {.title = "Syscalls", .view = "diff:syscalls"});
 
 const struct bp_tui_view *const bp_tui_views[] = {
     &bp_tui_timeline, &bp_tui_flame, &bp_tui_functions, &bp_tui_tree,    &bp_tui_phases,

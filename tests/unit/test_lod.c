@@ -393,13 +393,13 @@ static void next_entry(void **state)
 
 	(void)state;
 	ok(bp_index_create(a, false, &ix));
-	for (unsigned i = 0; i < 300; i++) {
+	for (unsigned i = 0; i < 600; i++) {
 		uint8_t rows[RT_FUNCS + 1] = {0};
 		uint32_t row = (uint32_t)(rt_random(rt) % a->rows.n);
 		struct bp_index_query q = {
-		    .rows = i % 3 ? rows : NULL,
-		    .vcpu = i % 5 ? -1 : (int64_t)(rt_random(rt) % RT_VCPUS),
-		    .depth = i % 7 ? 0 : (uint32_t)(rt_random(rt) % 10) + 1,
+		    .rows = i & 2 ? rows : NULL,
+		    .vcpu = i & 4 ? -1 : (int64_t)(rt_random(rt) % RT_VCPUS),
+		    .depth = i & 8 ? 0 : (uint32_t)(rt_random(rt) % 10) + 1,
 		    .ns = rt_random(rt) % (end + 1000),
 		    .back = i & 1,
 		};
@@ -408,7 +408,7 @@ static void next_entry(void **state)
 
 		rows[row] = 1;
 		/* Half of them before the index knows which functions are where. */
-		if (i == 150)
+		if (i == 300)
 			ok(bp_index_step(ix, SIZE_MAX));
 		ok(bp_index_find(ix, &q, &hit));
 		for (size_t k = 0; k < model.n_enters; k++) {
