@@ -11,6 +11,8 @@
 #define MAX_HELPERS 3
 #define MAX_SLOTS (MAX_HELPERS + 2)
 #define FIRST_CAP 64
+/* So many tasks keep what their stacks have once been. */
+#define FULL_STACKS 64
 
 /* The ground and BP_MAX_DEPTH functions. */
 #define MAX_CAP (BP_MAX_DEPTH + 1)
@@ -243,6 +245,23 @@ static struct bp_err *stack_reserve(struct bp_walk_task *t, size_t frames)
 	return NULL;
 }
 
+/* A recording has any number of tasks; most of them have ended, with a few functions left on their stacks. */
+static void stack_trim(struct bp_walk_task *t)
+{
+	struct bp_walk_frame *stack;
+
+	if (t->cap <= t->depth + 1)
+		return;
+	/* Not by realloc(): that leaves holes too small for the next stack. */
+	stack = malloc((t->depth + 1) * sizeof(*stack));
+	if (!stack)
+		return;
+	memcpy(stack, t->stack, (t->depth + 1) * sizeof(*stack));
+	free(t->stack);
+	t->stack = stack;
+	t->cap = t->depth + 1;
+}
+
 struct bp_err *bp_walk_grow(struct bp_walk *w, struct bp_walk_task *task)
 {
 	if (task->cap >= MAX_CAP) {
@@ -296,6 +315,9 @@ static struct bp_err *task_get(struct bp_walk *w, uint32_t id, uint32_t vcpu, st
 			return NULL;
 		}
 	}
+	/* One of those that came long before it; should that one run again, its stack grows again. */
+	if (w->n_tasks >= FULL_STACKS)
+		stack_trim(w->tasks[w->n_tasks - FULL_STACKS]);
 	t = calloc(1, sizeof(*t));
 	if (!t)
 		return bp_err_nomem();
