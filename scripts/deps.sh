@@ -8,7 +8,7 @@ set -euo pipefail
 packages=(
 	gcc libc6-dev binutils make pkg-config
 	libelf-dev libdw-dev libzstd-dev liblzma-dev liblz4-dev zlib1g-dev libjansson-dev libyaml-dev libncurses-dev
-	libtracefs-dev libcmocka-dev
+	libtracefs-dev libtraceevent-dev libcmocka-dev
 	qemu-system-x86
 	busybox-static cpio gzip xz-utils zstd python3 tmux
 )
