@@ -16,8 +16,8 @@ static const char help[] =
     "\n"
     "  -i, --input FILE       the recording (default " BP_DEFAULT_FILE ")\n"
     "  -o, --output FILE      write to FILE, not to standard output\n"
-    "      --from-text FILE   read the text form in FILE and write the recording to --output\n"
-    "  -h, --help             show this help\n";
+    "      --from-text FILE   read the text form in FILE and write the recording to "
+    "--output\n" BP_FOREIGN_HELP "  -h, --help             show this help\n";
 
 enum { OPT_FROM_TEXT = 256 };
 
@@ -25,15 +25,16 @@ static const struct option options[] = {
     {"input", required_argument, NULL, 'i'},
     {"output", required_argument, NULL, 'o'},
     {"from-text", required_argument, NULL, OPT_FROM_TEXT},
+    BP_FOREIGN_OPTIONS,
     {"help", no_argument, NULL, 'h'},
     {NULL, 0, NULL, 0},
 };
 
-static struct bp_err *to_text(const char *input, const char *output)
+static struct bp_err *to_text(const char *input, const struct bp_import_options *foreign, const char *output)
 {
 	bp_cleanup(bp_input_closep) struct bp_trace *trace = NULL;
 	bp_autoclose int file = -1;
-	struct bp_err *err = bp_input_open(input, &trace);
+	struct bp_err *err = bp_input_open_with(input, foreign, &trace);
 
 	if (err)
 		return err;
@@ -51,6 +52,9 @@ static struct bp_err *to_text(const char *input, const char *output)
 static struct bp_err *run(int argc, char **argv, int *status)
 {
 	const char *input = NULL, *output = NULL, *text = NULL;
+	struct bp_import_options foreign = {0};
+	struct bp_err *err;
+	bool taken;
 	int c;
 
 	(void)status;
@@ -69,14 +73,17 @@ static struct bp_err *run(int argc, char **argv, int *status)
 			fputs(help, stdout);
 			return NULL;
 		default:
-			return bp_err_new(BP_EUSAGE, "wrong usage; --help lists the options");
+			err = bp_foreign_option(&foreign, c, optarg, &taken);
+			if (err || !taken)
+				return err ? err
+					   : bp_err_new(BP_EUSAGE, "wrong usage; --help lists the options");
 		}
 	}
 	if (optind < argc)
 		return bp_err_new(BP_EUSAGE, "unexpected argument \"%s\"; a recording is named with -i",
 				  argv[optind]);
 	if (!text)
-		return to_text(input, output);
+		return to_text(input, &foreign, output);
 	if (input || !output)
 		return bp_err_new(BP_EUSAGE, "--from-text needs --output, and no --input");
 	return bp_trace_text_read(text, output);

@@ -30,8 +30,7 @@ static const char help[] =
     "      --min-us N         leave out calls shorter than N microseconds (with --clock=insns: thousand\n"
     "                         instructions); not with folded\n"
     "      --off-cpu          folded: times that threads of QEMU were off the CPU, from the recording's "
-    "waits\n"
-    "  -h, --help             show this help\n";
+    "waits\n" BP_FOREIGN_HELP "  -h, --help             show this help\n";
 
 enum { OPT_FORMAT = 256, OPT_CLOCK, OPT_MIN_US, OPT_OFF_CPU };
 
@@ -42,6 +41,7 @@ static const struct option options[] = {
     {"clock", required_argument, NULL, OPT_CLOCK},
     {"min-us", required_argument, NULL, OPT_MIN_US},
     {"off-cpu", no_argument, NULL, OPT_OFF_CPU},
+    BP_FOREIGN_OPTIONS,
     {"help", no_argument, NULL, 'h'},
     {NULL, 0, NULL, 0},
 };
@@ -332,7 +332,8 @@ static struct bp_err *run(int argc, char **argv, int *status)
 	struct bp_export x = {.clock = BP_CLOCK_TIME};
 	const struct format *format = NULL;
 	const char *input = NULL, *output = NULL;
-	bool has_min = false, waits = false;
+	struct bp_import_options foreign = {0};
+	bool has_min = false, waits = false, taken;
 	struct bp_err *err;
 	int c;
 
@@ -373,7 +374,10 @@ static struct bp_err *run(int argc, char **argv, int *status)
 			fputs(help, stdout);
 			return NULL;
 		default:
-			return bp_err_new(BP_EUSAGE, "wrong usage; --help lists the options");
+			err = bp_foreign_option(&foreign, c, optarg, &taken);
+			if (err || !taken)
+				return err ? err
+					   : bp_err_new(BP_EUSAGE, "wrong usage; --help lists the options");
 		}
 	}
 	if (optind < argc)
@@ -395,7 +399,7 @@ static struct bp_err *run(int argc, char **argv, int *status)
 	if (format->binary && !output && isatty(STDOUT_FILENO))
 		return bp_err_new(BP_EUSAGE, "--format=%s is not for a terminal; name a file with -o",
 				  format->name);
-	err = bp_input_open(input, &trace);
+	err = bp_input_open_with(input, &foreign, &trace);
 	if (err)
 		return err;
 	bp_input_warn("export", trace);

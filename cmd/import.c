@@ -17,6 +17,7 @@
 
 #include "cmd/cmd.h"
 #include "cmd/import_host.h"
+#include "collectors/ftrace/tracedat.h"
 #include "collectors/import.h"
 #include "collectors/sched.h"
 #include "core/builder.h"
@@ -34,6 +35,7 @@ static const char help[] =
     "      --vmlinux FILE       kernel of the guest, for names: vmlinux or bzImage (vmlinuz)\n"
     "      --kallsyms FILE      names from a System.map or a copy of /proc/kallsyms\n"
     "      --modules FILE       where modules were: a copy of /proc/modules\n"
+    "      --module-dir DIR     .ko files of these modules, as in /lib/modules/RELEASE\n"
     "      --kaslr=SLIDE        auto (the default), or by how much KASLR moved the kernel: 0x1e000000\n"
     "      --maps FILE          copy of QEMU's /proc/PID/maps, to name its locks in a trace of the host\n"
     "      --qemu BINARY        QEMU's binary (default: as in --maps)\n"
@@ -42,17 +44,14 @@ static const char help[] =
     "\n"
     "FILE may be packed by gzip, xz or zstd, and - is standard input. Formats:\n";
 
-enum { OPT_FORMAT = 256, OPT_VMLINUX, OPT_KALLSYMS, OPT_MODULES, OPT_KASLR, OPT_MAPS, OPT_QEMU };
+enum { OPT_FORMAT = 256, OPT_MAPS, OPT_QEMU };
 
 static const struct option options[] = {
     {"output", required_argument, NULL, 'o'},
     {"format", required_argument, NULL, OPT_FORMAT},
-    {"vmlinux", required_argument, NULL, OPT_VMLINUX},
-    {"kallsyms", required_argument, NULL, OPT_KALLSYMS},
-    {"modules", required_argument, NULL, OPT_MODULES},
-    {"kaslr", required_argument, NULL, OPT_KASLR},
     {"maps", required_argument, NULL, OPT_MAPS},
     {"qemu", required_argument, NULL, OPT_QEMU},
+    BP_FOREIGN_OPTIONS,
     {"quiet", no_argument, NULL, 'q'},
     {"help", no_argument, NULL, 'h'},
     {NULL, 0, NULL, 0},
@@ -81,6 +80,7 @@ struct job {
 	const struct bp_importer *importer;
 	struct bp_strbuf files, formats, notes;
 	bool on_terminal, shown, stopped;
+	bool apart; /* files that do not belong together */
 	struct timespec begun, last_shown;
 };
 
@@ -370,8 +370,55 @@ static void note_file(struct job *j, const char *path, const struct bp_import_st
 		note(j, "%s: ends in the middle of something", path);
 }
 
-static BP_MUST_CHECK struct bp_err *import_one(struct job *j, const char *path)
+/* Whether the file is to be joined with others of its kind. Standard input cannot be looked at twice. */
+static bool is_trace_dat(struct job *j, const char *path)
 {
+	bp_cleanup(source_closep) struct bp_source *s = NULL;
+	const uint8_t *data;
+	struct bp_err *err;
+	size_t len = 0;
+
+	if (!strcmp(path, "-") || (j->o->format && strcmp(j->o->format, bp_import_trace_dat.name) != 0))
+		return false;
+	err = bp_source_open(path, &s);
+	if (!err)
+		err = bp_source_peek(s, PROBE_BYTES, &data, &len);
+	if (err) {
+		/* Said when it is read. */
+		bp_err_ignore(err);
+		return false;
+	}
+	return bp_import_trace_dat.probe(data, len) > 0;
+}
+
+/* Traces of a guest and its host, on one clock; *@joined false when they do not belong together. */
+static BP_MUST_CHECK struct bp_err *run_joined(struct job *j, struct bp_import *im, const char *const *more,
+					       size_t n, bool *joined)
+{
+	struct bp_source *sources[BP_TRACE_DAT_JOIN] = {0};
+	struct bp_err *err = NULL;
+
+	*joined = true;
+	for (size_t i = 0; i < n && i < BP_ARRAY_SIZE(sources) && !err; i++)
+		err = bp_source_open(more[i], &sources[i]);
+	if (!err)
+		err = bp_trace_dat_join(im, sources, n);
+	for (size_t i = 0; i < n && i < BP_ARRAY_SIZE(sources); i++)
+		bp_source_close(sources[i]);
+	if (err && bp_err_code(err) == BP_EUSAGE) {
+		*joined = false;
+		note(j, "%s; times of different files cannot be compared", bp_err_text(err));
+		bp_err_free(err);
+		err = NULL;
+	}
+	return err;
+}
+
+/* One file, or several that may belong together: *@done is how many were read. */
+static BP_MUST_CHECK struct bp_err *import_some(struct job *j, const char *const *paths, size_t n,
+						size_t *done)
+{
+	const char *path = paths[0];
 	struct bp_import_stats stats = {.first_bad_offset = UINT64_MAX};
 	struct bp_import im;
 	struct bp_err *err = bp_source_open(path, &j->source);
@@ -398,7 +445,23 @@ static BP_MUST_CHECK struct bp_err *import_one(struct job *j, const char *path)
 	    .progress = progress,
 	    .progress_self = j,
 	};
-	err = j->importer->run(&im);
+	*done = 1;
+	if (n > 1) {
+		bool joined;
+
+		err = run_joined(j, &im, paths + 1, n - 1, &joined);
+		if (!err && !joined) {
+			/* From its beginning again. */
+			bp_source_close(j->source);
+			j->source = NULL;
+			err = bp_source_open(path, &j->source);
+			im.source = j->source;
+		}
+		if (!err && joined)
+			*done = n;
+	}
+	if (!err && *done == 1)
+		err = j->importer->run(&im);
 	if (!err || bp_err_code(err) == BP_EDATA || bp_err_code(err) == BP_ESTOPPED) {
 		struct bp_err *rest = bp_sched_flush(j->sched);
 
@@ -428,6 +491,8 @@ static BP_MUST_CHECK struct bp_err *import_one(struct job *j, const char *path)
 	note_file(j, path, &stats);
 	add_stats(j, &stats);
 	bp_strbuf_addf(&j->files, "%s%s", j->files.len ? ", " : "", path);
+	for (size_t i = 1; i < *done; i++)
+		bp_strbuf_addf(&j->files, ", %s", paths[i]);
 	if (!strstr(bp_strbuf_str(&j->formats), j->importer->name))
 		bp_strbuf_addf(&j->formats, "%s%s", j->formats.len ? ", " : "", j->importer->name);
 	bp_source_close(j->source);
@@ -466,7 +531,9 @@ static void why_unnamed(const struct job *j, struct bp_strbuf *sb)
 		return;
 	}
 	if (m->modules)
-		bp_strbuf_addf(sb, "%s%" PRIu64 " are in modules, whose names --kallsyms gives",
+		bp_strbuf_addf(sb,
+			       "%s%" PRIu64 " are in modules, whose names --kallsyms gives, or --modules "
+			       "and --module-dir",
 			       sb->len ? ", " : "", m->modules);
 	if (m->other)
 		bp_strbuf_addf(sb, "%s%" PRIu64 " are in no function of the kernel", sb->len ? ", " : "",
@@ -498,6 +565,9 @@ static void note_names(struct job *j)
 			     "of functions, with 0x%" PRIx64 " %zu",
 			     fit->slide, fit->on_start, fit->sample, fit->second, fit->second_on_start);
 	}
+	if (j->foreign && bp_foreign_other_modules(j->foreign))
+		note(j, "%" PRIu64 " modules in %s are of another kernel, and were not taken",
+		     bp_foreign_other_modules(j->foreign), j->o->names.module_dir);
 	if (s->addresses && s->unnamed) {
 		bp_cleanup(bp_strbuf_deinit) struct bp_strbuf why = BP_STRBUF_INIT;
 
@@ -563,7 +633,7 @@ static BP_MUST_CHECK struct bp_err *prepare(struct job *j)
 	clock_gettime(CLOCK_MONOTONIC, &j->begun);
 	j->on_terminal = j->o->command && isatty(STDERR_FILENO);
 	j->names.self = j;
-	if (n->vmlinux || n->kallsyms || n->modules) {
+	if (n->vmlinux || n->kallsyms || n->modules || n->module_dir) {
 		struct bp_err *err = bp_foreign_create(n, &j->foreign);
 
 		if (err)
@@ -588,8 +658,15 @@ static BP_MUST_CHECK struct bp_err *convert(struct job *j, const char *const *pa
 {
 	struct bp_err *err = NULL;
 
-	for (size_t i = 0; i < n && !err && !j->stopped; i++)
-		err = import_one(j, paths[i]);
+	for (size_t i = 0, done; i < n && !err && !j->stopped; i += done) {
+		size_t dats = 0;
+
+		while (n > 1 && i + dats < n && is_trace_dat(j, paths[i + dats]) && !j->apart)
+			dats++;
+		done = 1;
+		err = import_some(j, paths + i, dats ? dats : 1, &done);
+		j->apart = done < dats;
+	}
 	if (err)
 		return err;
 	if (j->foreign)
@@ -683,7 +760,8 @@ static BP_MUST_CHECK struct bp_err *set_slide(struct bp_foreign_options *n, cons
 	return NULL;
 }
 
-static BP_MUST_CHECK struct bp_err *set_format(struct bp_import_options *o, const char *arg)
+static BP_MUST_CHECK struct bp_err *set_format(struct bp_import_options *o, const char *option,
+					       const char *arg)
 {
 	bp_cleanup(bp_strbuf_deinit) struct bp_strbuf sb = BP_STRBUF_INIT;
 
@@ -696,7 +774,33 @@ static BP_MUST_CHECK struct bp_err *set_format(struct bp_import_options *o, cons
 	if (o->format)
 		return NULL;
 	list_formats(&sb);
-	return bp_err_new(BP_EUSAGE, "--format: '%s' is none of auto, %s", arg, bp_strbuf_str(&sb));
+	return bp_err_new(BP_EUSAGE, "--%s: '%s' is none of auto, %s", option, arg, bp_strbuf_str(&sb));
+}
+
+struct bp_err *bp_foreign_option(struct bp_import_options *o, int c, const char *arg, bool *taken)
+{
+	*taken = true;
+	switch (c) {
+	case BP_OPT_VMLINUX:
+		o->names.vmlinux = arg;
+		return NULL;
+	case BP_OPT_KALLSYMS:
+		o->names.kallsyms = arg;
+		return NULL;
+	case BP_OPT_MODULES:
+		o->names.modules = arg;
+		return NULL;
+	case BP_OPT_MODULE_DIR:
+		o->names.module_dir = arg;
+		return NULL;
+	case BP_OPT_KASLR:
+		return set_slide(&o->names, arg);
+	case BP_OPT_INPUT_FORMAT:
+		return set_format(o, "input-format", arg);
+	default:
+		*taken = false;
+		return NULL;
+	}
 }
 
 /* The output must not take the place of what is read. */
@@ -742,6 +846,7 @@ static struct bp_err *run(int argc, char **argv, int *status)
 	struct sigaction sa = {.sa_handler = on_interrupt, .sa_flags = (int)SA_RESETHAND};
 	struct bp_err *err = NULL;
 	struct stat st;
+	bool taken;
 	int c;
 
 	(void)status;
@@ -752,25 +857,13 @@ static struct bp_err *run(int argc, char **argv, int *status)
 			j.out = optarg;
 			break;
 		case OPT_FORMAT:
-			err = set_format(&o, optarg);
-			break;
-		case OPT_VMLINUX:
-			o.names.vmlinux = optarg;
-			break;
-		case OPT_KALLSYMS:
-			o.names.kallsyms = optarg;
-			break;
-		case OPT_MODULES:
-			o.names.modules = optarg;
+			err = set_format(&o, "format", optarg);
 			break;
 		case OPT_MAPS:
 			o.maps = optarg;
 			break;
 		case OPT_QEMU:
 			o.qemu = optarg;
-			break;
-		case OPT_KASLR:
-			err = set_slide(&o.names, optarg);
 			break;
 		case 'q':
 			o.command = NULL;
@@ -779,7 +872,9 @@ static struct bp_err *run(int argc, char **argv, int *status)
 			print_help();
 			return NULL;
 		default:
-			err = bp_err_new(BP_EUSAGE, "see bootprof import --help");
+			err = bp_foreign_option(&o, c, optarg, &taken);
+			if (!err && !taken)
+				err = bp_err_new(BP_EUSAGE, "see bootprof import --help");
 		}
 	}
 	if (!err && o.qemu && !o.maps)

@@ -19,7 +19,7 @@ static const char help[] =
     "\n"
     "  -i, --input FILE         the recording (default " BP_DEFAULT_FILE ")\n"
     "      --quick              do not read the events: faster, but damage in them is not seen\n"
-    "      --format=FORMAT      text (the default) or json\n" BP_OUTPUT_HELP
+    "      --format=FORMAT      text (the default) or json\n" BP_OUTPUT_HELP BP_FOREIGN_HELP
     "  -h, --help               show this help\n";
 
 enum { OPT_QUICK = 256 };
@@ -27,6 +27,7 @@ enum { OPT_QUICK = 256 };
 static const struct option options[] = {
     {"input", required_argument, NULL, 'i'},
     {"quick", no_argument, NULL, OPT_QUICK},
+    BP_FOREIGN_OPTIONS,
     BP_OUTPUT_OPTIONS,
     {"help", no_argument, NULL, 'h'},
     {NULL, 0, NULL, 0},
@@ -567,7 +568,8 @@ static struct bp_err *run(int argc, char **argv, int *status)
 	struct bp_output_how how = {0};
 	struct info in = {0};
 	const char *input = NULL;
-	bool quick = false;
+	struct bp_import_options foreign = {0};
+	bool quick = false, taken;
 	struct bp_err *err;
 	int c;
 
@@ -584,7 +586,9 @@ static struct bp_err *run(int argc, char **argv, int *status)
 			fputs(help, stdout);
 			return NULL;
 		default:
-			err = bp_output_option(&how, c, optarg, "text|json");
+			err = bp_foreign_option(&foreign, c, optarg, &taken);
+			if (!err && !taken)
+				err = bp_output_option(&how, c, optarg, "text|json");
 			if (err)
 				return err;
 		}
@@ -592,7 +596,7 @@ static struct bp_err *run(int argc, char **argv, int *status)
 	if (optind < argc)
 		return bp_err_new(BP_EUSAGE, "unexpected argument \"%s\"; a recording is named with -i",
 				  argv[optind]);
-	err = bp_input_open(input, &trace);
+	err = bp_input_open_with(input, &foreign, &trace);
 	if (err)
 		return err;
 	in.trace = trace;

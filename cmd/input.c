@@ -20,30 +20,45 @@ static bool is_stream(const char *path)
 	return !strcmp(path, "-") || (!stat(path, &st) && !S_ISREG(st.st_mode) && !S_ISDIR(st.st_mode));
 }
 
-struct bp_err *bp_input_open(const char *path, struct bp_trace **ret)
+static bool says_how(const struct bp_import_options *o)
 {
-	const struct bp_import_options foreign = {.command = ""};
+	const struct bp_foreign_options *n = &o->names;
 
-	return bp_input_open_with(path, &foreign, ret);
+	return o->format || (n->vmlinux && !o->vmlinux_for_more) || n->kallsyms || n->modules ||
+	       n->module_dir || n->slide_given;
 }
 
-struct bp_err *bp_input_open_with(const char *path, const struct bp_import_options *foreign,
+struct bp_err *bp_input_open_with(const char *path, const struct bp_import_options *how,
 				  struct bp_trace **ret)
 {
+	struct bp_import_options foreign = *how;
 	struct bp_err *err;
 
+	foreign.command = "";
 	if (path && is_stream(path))
-		return bp_import_open(path, foreign, ret);
+		return bp_import_open(path, &foreign, ret);
 	err = bp_trace_open(path ? path : BP_DEFAULT_FILE, ret);
 	if (err && path && bp_err_code(err) == BP_EDATA && !bp_trace_is_recording(path)) {
 		bp_err_free(err);
-		return bp_import_open(path, foreign, ret);
+		return bp_import_open(path, &foreign, ret);
 	}
-
+	if (!err && says_how(how)) {
+		bp_trace_destroy(*ret);
+		*ret = NULL;
+		return bp_err_new(BP_EUSAGE,
+				  "%s is a recording, which has its names: --kallsyms and the like are for "
+				  "the traces of others",
+				  path ? path : BP_DEFAULT_FILE);
+	}
 	if (err && !path && access(BP_DEFAULT_FILE, F_OK))
 		return bp_err_wrap(
 		    err, "no recording here: make one with \"bootprof record\", or name one with -i");
 	return err;
+}
+
+struct bp_err *bp_input_open(const char *path, struct bp_trace **ret)
+{
+	return bp_input_open_with(path, &(struct bp_import_options){0}, ret);
 }
 
 struct bp_err *bp_input_summary(const char *command, const char *path, const struct bp_query *query,

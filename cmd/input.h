@@ -4,6 +4,7 @@
 #define BP_CMD_INPUT_H
 
 #include "analyzers/summary.h"
+#include "cmd/import.h"
 #include "core/err.h"
 #include "core/strbuf.h"
 #include "core/trace.h"
@@ -18,16 +19,20 @@ struct bp_import_options;
 struct bp_err *bp_input_open(const char *path, struct bp_trace **ret) BP_MUST_CHECK;
 
 /**
+ * bp_input_open_with() - the same, and how to read a foreign trace
+ * @how: its `command` does not matter. Errors: also BP_EUSAGE when that is given for a recording, which has
+ * names of its own.
+ */
+struct bp_err *bp_input_open_with(const char *path, const struct bp_import_options *how,
+				  struct bp_trace **ret) BP_MUST_CHECK;
+
+/**
  * bp_input_summary() - the summary of a baseline file, a recording or a foreign trace
  * @query: filters, NULL: none. Errors: as bp_input_open() and bp_summary_create(); BP_EUSAGE for filters that
  * a baseline file cannot be put through (it knows whole boots).
  */
 struct bp_err *bp_input_summary(const char *command, const char *path, const struct bp_query *query,
 				struct bp_summary **ret) BP_MUST_CHECK;
-
-/** bp_input_open_with() - the same, with options for what is no recording */
-struct bp_err *bp_input_open_with(const char *path, const struct bp_import_options *foreign,
-				  struct bp_trace **ret) BP_MUST_CHECK;
 
 /** bp_input_damage_text() - add what damage took from the recording, as one line without newline; nothing if
  * sound */

@@ -37,7 +37,9 @@ static const char help_options[] =
     "      --per-vcpu           a row for each vCPU (functions, interrupts)\n"
     "      --lines              source file and line of functions, from a debug kernel\n"
     "      --vmlinux FILE       the debug kernel for --lines (default: found by its "
-    "build-id)\n" BP_OUTPUT_HELP "\n" BP_QUERY_FILTER_HELP "\n"
+    "build-id); of a foreign\n"
+    "                           trace: the guest's kernel, for names\n" BP_OUTPUT_HELP "\n"
+    "Names in the traces of others:\n" BP_FOREIGN_HELP_BUT_VMLINUX "\n" BP_QUERY_FILTER_HELP "\n"
     "The view tree:\n"
     "      --callers            who calls the functions of -F, instead of what they call\n"
     "      --min-percent P      leave out paths with less than P % (default 1)\n"
@@ -50,7 +52,6 @@ enum {
 	OPT_MAPS,
 	OPT_QEMU,
 	OPT_LINES,
-	OPT_VMLINUX,
 	OPT_CALLERS,
 };
 
@@ -61,7 +62,7 @@ static const struct option options[] = {
     {"qemu", required_argument, NULL, OPT_QEMU},
     {"per-vcpu", no_argument, NULL, OPT_PER_VCPU},
     {"lines", no_argument, NULL, OPT_LINES},
-    {"vmlinux", required_argument, NULL, OPT_VMLINUX},
+    BP_FOREIGN_OPTIONS,
     {"callers", no_argument, NULL, OPT_CALLERS},
     BP_QUERY_OPTIONS,
     BP_OUTPUT_OPTIONS,
@@ -104,6 +105,7 @@ static struct bp_err *option(struct request *rq, int c, const char *arg)
 	struct bp_query *q = &rq->query;
 	struct bp_err *err = NULL;
 	unsigned long n;
+	bool taken;
 
 	switch (c) {
 	case 'i':
@@ -126,10 +128,6 @@ static struct bp_err *option(struct request *rq, int c, const char *arg)
 	case OPT_LINES:
 		q->lines = true;
 		break;
-	case OPT_VMLINUX:
-		q->lines = true;
-		q->vmlinux = arg;
-		break;
 	case OPT_CALLERS:
 		q->callers = true;
 		break;
@@ -137,6 +135,9 @@ static struct bp_err *option(struct request *rq, int c, const char *arg)
 		rq->help = true;
 		break;
 	default:
+		err = bp_foreign_option(&rq->foreign, c, arg, &taken);
+		if (err || taken)
+			return err;
 		if (bp_query_is_option(c))
 			return bp_query_option(q, c, arg);
 		return bp_output_option(&rq->how, c, arg, "text|json|csv");
@@ -217,7 +218,7 @@ static void report_destroyp(struct bp_report **r)
 static struct bp_err *run(int argc, char **argv, int *status)
 {
 	bp_cleanup(query_deinitp) struct request rq = {
-	    .limit = -1, .query = {.min_percent = 1}, .foreign = {.command = ""}};
+	    .limit = -1, .query = {.min_percent = 1}, .foreign = {.vmlinux_for_more = true}};
 	bp_cleanup(bp_input_closep) struct bp_trace *trace = NULL;
 	bp_cleanup(bp_analysis_destroyp) struct bp_analysis *a = NULL;
 	bp_cleanup(report_destroyp) struct bp_report *r = NULL;
@@ -231,6 +232,12 @@ static struct bp_err *run(int argc, char **argv, int *status)
 		return NULL;
 	}
 	err = bp_input_open_with(rq.input, &rq.foreign, &trace);
+	if (!err && rq.foreign.names.vmlinux) {
+		/* Of a trace that was imported just now, the kernel is for names. */
+		rq.query.lines |=
+		    !rq.input || (strcmp(rq.input, "-") != 0 && bp_trace_is_recording(rq.input));
+		rq.query.vmlinux = rq.foreign.names.vmlinux;
+	}
 	if (!err)
 		err = bp_analysis_create(trace, &rq.query, &a);
 	if (!err)

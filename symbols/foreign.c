@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 #include "symbols/foreign.h"
 
+#include <errno.h>
+#include <fts.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -10,6 +12,7 @@
 #include "core/source.h"
 #include "core/strbuf.h"
 #include "symbols/kimage.h"
+#include "symbols/modfile.h"
 #include "symbols/vmlinux.h"
 
 #define KERNEL_HALF 0xffff800000000000ull
@@ -62,10 +65,13 @@ struct cached {
 
 struct bp_foreign {
 	struct bp_kimage *image;
-	char *texts[2];       /* kallsyms and modules, cut into strings */
-	struct table linked;  /* the kernel's own functions, the slide not applied */
-	struct table fixed;   /* of modules, at run-time addresses */
-	struct range *ranges; /* modules, sorted */
+	char *texts[2];           /* kallsyms and modules, cut into strings */
+	struct bp_modfile *files; /* whose functions are among those of modules */
+	size_t n_files;
+	uint64_t other_release; /* modules whose file is of another kernel */
+	struct table linked;    /* the kernel's own functions, the slide not applied */
+	struct table fixed;     /* of modules, at run-time addresses */
+	struct range *ranges;   /* modules, sorted */
 	size_t n_ranges, cap_ranges;
 	uint64_t text_start, text_end; /* of the kernel as in `linked` */
 	uint8_t *starts;               /* a bit for each byte of the text: a function begins */
@@ -417,6 +423,136 @@ static BP_MUST_CHECK struct bp_err *take_modules(struct bp_foreign *f, const cha
 	return NULL;
 }
 
+/* The module's name in @name, if it is one of a module's file; '-' and '_' are the same in those. */
+static bool module_of_file(const char *file, char *name, size_t cap)
+{
+	const char *end = strstr(file, ".ko");
+
+	if (!end || (size_t)(end - file) >= cap || (end[3] && end[3] != '.'))
+		return false;
+	snprintf(name, cap, "%.*s", (int)(end - file), file);
+	for (char *p = name; *p; p++)
+		if (*p == '-')
+			*p = '_';
+	return true;
+}
+
+static const struct range *range_of(const struct bp_foreign *f, const char *name)
+{
+	for (size_t i = 0; i < f->n_ranges; i++)
+		if (!strcmp(f->ranges[i].name, name))
+			return &f->ranges[i];
+	return NULL;
+}
+
+/* Functions of the module at @r from its file, if the file is the right one. */
+static BP_MUST_CHECK struct bp_err *take_module(struct bp_foreign *f, const char *path, const struct range *r)
+{
+	struct bp_modfile *files = realloc(f->files, (f->n_files + 1) * sizeof(*files)), *m;
+	bp_autofree struct raw_sym *raw = NULL;
+	bp_autofree struct sym *all = NULL;
+	struct bp_err *err;
+	size_t n = 0;
+
+	if (!files)
+		return bp_err_nomem();
+	f->files = files;
+	m = &files[f->n_files];
+	err = bp_modfile_read(path, m);
+	f->n_files++;
+	if (err)
+		return err;
+	if ((f->release[0] && m->release[0] && strcmp(f->release, m->release) != 0) ||
+	    m->text_bytes > r->end - r->start) {
+		f->other_release++;
+		return NULL;
+	}
+	raw = malloc((f->fixed.n + m->n_syms + 2) * sizeof(*raw));
+	all = malloc((f->fixed.n + m->n_syms + 2) * sizeof(*all));
+	if (!raw || !all)
+		return bp_err_nomem();
+	for (size_t i = 0; i < m->n_syms; i++, n++)
+		raw[n] = (struct raw_sym){
+		    {r->start + m->syms[i].offset, m->syms[i].name, r->name}, (uint32_t)n, m->syms[i].type};
+	/* Where it ends. */
+	raw[n] = (struct raw_sym){{r->start + m->text_bytes, "", r->name}, (uint32_t)n, 'd'};
+	n = squeeze(raw, n + 1, all);
+	/* Modules do not overlap: all of the others are before or behind. */
+	if (n) {
+		size_t before = 0;
+		struct sym *grown = realloc(f->fixed.syms, (f->fixed.n + n) * sizeof(*grown));
+
+		if (!grown)
+			return bp_err_nomem();
+		f->fixed.syms = grown;
+		while (before < f->fixed.n && grown[before].addr < r->start)
+			before++;
+		memmove(grown + before + n, grown + before, (f->fixed.n - before) * sizeof(*grown));
+		memcpy(grown + before, all, n * sizeof(*grown));
+		f->fixed.n += n;
+	}
+	return NULL;
+}
+
+static bool has_functions(const struct bp_foreign *f, const struct range *r)
+{
+	for (size_t i = 0; i < f->fixed.n; i++)
+		if (f->fixed.syms[i].name && f->fixed.syms[i].addr >= r->start &&
+		    f->fixed.syms[i].addr < r->end)
+			return true;
+	return false;
+}
+
+static void fts_closep(FTS **fts)
+{
+	if (*fts)
+		fts_close(*fts);
+}
+
+/* Files of the modules that are loaded, of which kallsyms says nothing. */
+static BP_MUST_CHECK struct bp_err *take_module_dir(struct bp_foreign *f, const char *dir)
+{
+	char *const dirs[] = {(char *)dir, NULL};
+	bp_cleanup(fts_closep) FTS *fts = fts_open(dirs, FTS_PHYSICAL | FTS_NOCHDIR, NULL);
+	size_t seen = 0, taken = 0;
+	FTSENT *e;
+
+	if (!f->n_ranges)
+		return bp_err_new(BP_EUSAGE,
+				  "--module-dir needs --modules: only /proc/modules says where modules were");
+	if (!fts)
+		return bp_err_os(errno, "%s: cannot read", dir);
+	while ((e = fts_read(fts))) {
+		const struct range *r;
+		struct bp_err *err;
+		char name[64];
+
+		if (e->fts_level == 0 && (e->fts_info == FTS_NS || e->fts_info == FTS_DNR))
+			return bp_err_os(e->fts_errno, "%s: cannot read", dir);
+		if (e->fts_info != FTS_F || !module_of_file(e->fts_name, name, sizeof(name)))
+			continue;
+		seen++;
+		r = range_of(f, name);
+		if (!r || has_functions(f, r))
+			continue;
+		err = take_module(f, e->fts_path, r);
+		if (err)
+			return err;
+		taken++;
+	}
+	if (!seen)
+		return bp_err_data(dir, 0, "no modules (.ko files) in it");
+	if (taken > f->other_release)
+		bp_strbuf_addf(&f->from, "%s%s (%zu modules)", f->from.len ? ", " : "", dir,
+			       taken - (size_t)f->other_release);
+	return NULL;
+}
+
+uint64_t bp_foreign_other_modules(const struct bp_foreign *f)
+{
+	return f->other_release;
+}
+
 /* ---- the kernel image ---- */
 
 static BP_MUST_CHECK struct bp_err *take_image(struct bp_foreign *f, const char *path)
@@ -491,6 +627,9 @@ void bp_foreign_destroy(struct bp_foreign *f)
 	free(f->texts[1]);
 	free(f->linked.syms);
 	free(f->fixed.syms);
+	for (size_t i = 0; i < f->n_files; i++)
+		bp_modfile_deinit(&f->files[i]);
+	free(f->files);
 	free(f->ranges);
 	free(f->starts);
 	bp_strbuf_deinit(&f->from);
@@ -515,6 +654,8 @@ struct bp_err *bp_foreign_create(const struct bp_foreign_options *o, struct bp_f
 		err = take_kallsyms(f, o->kallsyms);
 	if (!err && o->modules)
 		err = take_modules(f, o->modules);
+	if (!err && o->module_dir)
+		err = take_module_dir(f, o->module_dir);
 	if (!err)
 		err = map_starts(f);
 	if (err)

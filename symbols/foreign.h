@@ -17,9 +17,10 @@
 struct bp_foreign;
 
 struct bp_foreign_options {
-	const char *vmlinux;  /* ELF or bzImage; NULL: none */
-	const char *kallsyms; /* /proc/kallsyms or System.map as text; NULL: none */
-	const char *modules;  /* /proc/modules as text; NULL: none */
+	const char *vmlinux;    /* ELF or bzImage; NULL: none */
+	const char *kallsyms;   /* /proc/kallsyms or System.map as text; NULL: none */
+	const char *modules;    /* /proc/modules as text; NULL: none */
+	const char *module_dir; /* .ko files of the modules, in folders at any depth; NULL: none */
 	bool slide_given;
 	uint64_t slide; /* what the kernel image was moved by, as given */
 };
@@ -85,6 +86,9 @@ bool bp_foreign_code(void *self, uint64_t addr, void *dst, size_t len);
 
 /** bp_foreign_has_code() - whether there is code to read: an image was given */
 bool bp_foreign_has_code(const struct bp_foreign *f);
+
+/** bp_foreign_other_modules() - modules whose file in the folder is of another kernel, and was not taken */
+uint64_t bp_foreign_other_modules(const struct bp_foreign *f);
 
 /* Look-ups that found nothing, by the reason. Callers that remember answers ask once for an address. */
 struct bp_foreign_misses {

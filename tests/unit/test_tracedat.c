@@ -19,6 +19,7 @@
 
 #include <cmocka.h>
 
+#include "cmd/cmd.h"
 #include "collectors/ftrace/tracedat.h"
 #include "collectors/ftrace/tracedat_file.h"
 #include "core/trace.h"
@@ -514,6 +515,55 @@ static void test_join(void **state)
 	free(s.data);
 }
 
+/* bootprof import FILE FILE */
+static void import_command(const int *fds, int n)
+{
+	char paths[3][32], *argv[8] = {"bootprof import", "-q", "-o", out};
+	int status = 0;
+
+	unlink(out);
+	for (int i = 0; i < n; i++) {
+		snprintf(paths[i], sizeof(paths[i]), "/proc/self/fd/%d", fds[i]);
+		argv[4 + i] = paths[i];
+	}
+	ok(bp_cmd_import.run(4 + n, argv, &status));
+	assert_int_equal(status, 0);
+}
+
+static void test_join_command(void **state)
+{
+	const struct make guest = {
+	    .version = 7, .long_bytes = 8, .trace_id = 11, .peer_id = 22, .shift_ns = 50000};
+	const struct make host = {.version = 7, .long_bytes = 8, .trace_id = 22, .guest_id = 11};
+	const struct make stranger = {.version = 7, .long_bytes = 8, .trace_id = 33};
+	struct bytes g = sample(&guest), h = sample(&host), s = sample(&stranger);
+	int fds[3] = {as_file(&g), as_file(&h), as_file(&s)};
+	struct bp_trace *trace;
+
+	(void)state;
+	/* Together: the guest's times are the host's. */
+	import_command(fds, 2);
+	assert_non_null(strstr(recording().text, "outer@51100"));
+	ok(bp_trace_open(out, &trace));
+	assert_non_null(strstr(bp_trace_info(trace, "joined_1"), "the host"));
+	assert_non_null(strstr(bp_trace_info(trace, "import_files"), ", "));
+	assert_string_equal(bp_trace_info(trace, "import_records"), "18");
+	bp_trace_destroy(trace);
+	/* One of them is from elsewhere: side by side, and it is said. */
+	import_command(fds, 3);
+	assert_null(strstr(recording().text, "outer@51100"));
+	ok(bp_trace_open(out, &trace));
+	assert_null(bp_trace_info(trace, "joined_1"));
+	assert_non_null(strstr(bp_trace_info(trace, "import_notes"), "cannot be compared"));
+	assert_string_equal(bp_trace_info(trace, "import_records"), "27");
+	bp_trace_destroy(trace);
+	for (int i = 0; i < 3; i++)
+		close(fds[i]);
+	free(g.data);
+	free(h.data);
+	free(s.data);
+}
+
 static void test_hostile_formats(void **state)
 {
 	static const char *const formats[] = {
@@ -845,6 +895,7 @@ int main(void)
 	    cmocka_unit_test(test_switch_tail),
 	    cmocka_unit_test(test_leaf),
 	    cmocka_unit_test(test_join),
+	    cmocka_unit_test(test_join_command),
 	    cmocka_unit_test(test_hostile_formats),
 	    cmocka_unit_test(test_record_types),
 	    cmocka_unit_test(test_cut_everywhere),
