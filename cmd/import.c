@@ -25,6 +25,7 @@
 #include "core/source.h"
 #include "core/strbuf.h"
 #include "core/version.h"
+#include "symbols/syscalls.h"
 
 static const char help[] =
     "Usage: bootprof import FILE... [-o OUT] [OPTION]...\n"
@@ -633,6 +634,7 @@ static BP_MUST_CHECK struct bp_err *prepare(struct job *j)
 	clock_gettime(CLOCK_MONOTONIC, &j->begun);
 	j->on_terminal = j->o->command && isatty(STDERR_FILENO);
 	j->names.self = j;
+	j->names.syscall = bp_syscall_x86_64_handler;
 	if (n->vmlinux || n->kallsyms || n->modules || n->module_dir) {
 		struct bp_err *err = bp_foreign_create(n, &j->foreign);
 

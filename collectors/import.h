@@ -24,6 +24,8 @@ struct bp_import_names {
 	bool (*find)(void *self, uint64_t addr, const char **name, const char **module, uint64_t *start);
 	/* Code bytes as linked at a run-time address of the kernel, for telling calls from returns; may be NULL. */
 	bool (*code)(void *self, uint64_t addr, void *dst, size_t len);
+	/* Number of the system call that a function of that name carries out ("__x64_sys_openat"); -1: none. May be NULL. */
+	int (*syscall)(const char *function);
 };
 
 struct bp_import_stats {

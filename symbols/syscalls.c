@@ -3,6 +3,7 @@
 #include "symbols/syscalls.h"
 
 #include <stddef.h>
+#include <string.h>
 
 #include "core/cleanup.h"
 
@@ -394,4 +395,29 @@ static const char *const names[] = {
 const char *bp_syscall_x86_64_name(unsigned nr)
 {
 	return nr < BP_ARRAY_SIZE(names) ? names[nr] : NULL;
+}
+
+int bp_syscall_x86_64_handler(const char *function)
+{
+	static const char *const prefixes[] = {"__x64_sys_", "__ia32_sys_", "__ia32_compat_sys_", "SyS_",
+					       "sys_"};
+	/* Functions with another name than their call. */
+	static const char *const others[][2] = {
+	    {"newstat", "stat"},   {"newfstat", "fstat"},      {"newlstat", "lstat"},
+	    {"newuname", "uname"}, {"sendfile64", "sendfile"}, {"umount", "umount2"},
+	};
+	const char *name = NULL;
+
+	for (size_t i = 0; i < BP_ARRAY_SIZE(prefixes) && !name; i++)
+		if (!strncmp(function, prefixes[i], strlen(prefixes[i])))
+			name = function + strlen(prefixes[i]);
+	if (!name)
+		return -1;
+	for (size_t i = 0; i < BP_ARRAY_SIZE(others); i++)
+		if (!strcmp(name, others[i][0]))
+			name = others[i][1];
+	for (size_t i = 0; i < BP_ARRAY_SIZE(names); i++)
+		if (names[i] && !strcmp(names[i], name))
+			return (int)i;
+	return -1;
 }

@@ -22,6 +22,10 @@
 #define NO_FUNC UINT32_MAX
 #define NO_ADDR UINT64_MAX
 
+/* A system call's own function is at most so many calls away from the entry. */
+#define HANDLER_DEPTH 6
+#define MAX_HANDLERS 4096
+
 /* How far down a stack is searched, and how many tail calls in a row are kept. */
 #define SEARCH_DEPTH 64
 #define MAX_TAIL 8
@@ -45,6 +49,7 @@ enum {
 	F_SWITCH = 64, /* another stack from here on */
 	F_UNNAMED = 128,
 	F_LOCAL = 512,      /* the block ends in a jump to elsewhere in its own function */
+	F_HANDLER = 1024,   /* carries out a system call: see `handlers` */
 	F_ENTRY_HOOK = 256, /* called first thing in each function, patched out as a rule */
 };
 
@@ -104,6 +109,12 @@ struct bp_blocks_state {
 	uint32_t counts[BP_BUILDER_CPUS];
 
 	uint64_t n_calls, n_addresses, n_unnamed, n_code, n_lost;
+
+	/* Functions that carry out system calls. */
+	struct handler {
+		uint32_t func, nr;
+	} * handlers;
+	size_t n_handlers;
 
 	/* Functions that the trace names: text by the reader, ids by whoever uses the builder. */
 	char **names;
@@ -322,6 +333,32 @@ static struct block look_further(struct bp_blocks_state *s, const struct block *
 	return more;
 }
 
+/* Whether the function carries out a system call; remembers which one. */
+static BP_MUST_CHECK struct bp_err *look_at_handler(struct bp_blocks_state *s, const char *name,
+						    uint32_t func, uint16_t *flags)
+{
+	const struct bp_import_names *n = s->im->names;
+	int nr = n && n->syscall && !*flags ? n->syscall(name) : -1;
+
+	if (nr < 0)
+		return NULL;
+	for (size_t i = 0; i < s->n_handlers; i++)
+		if (s->handlers[i].func == func) {
+			*flags |= F_HANDLER;
+			return NULL;
+		}
+	if (s->n_handlers == MAX_HANDLERS)
+		return NULL;
+	if (!s->handlers) {
+		s->handlers = calloc(MAX_HANDLERS, sizeof(*s->handlers));
+		if (!s->handlers)
+			return bp_err_nomem();
+	}
+	s->handlers[s->n_handlers++] = (struct handler){func, (uint32_t)nr};
+	*flags |= F_HANDLER;
+	return NULL;
+}
+
 static BP_MUST_CHECK struct bp_err *name_block(struct bp_blocks_state *s, uint64_t addr, bool user,
 					       struct block *b)
 {
@@ -337,9 +374,14 @@ static BP_MUST_CHECK struct bp_err *name_block(struct bp_blocks_state *s, uint64
 	if (n && n->find && n->find(n->self, addr, &name, &module, &start)) {
 		bool kernel = !module || !*module || !strcmp(module, "vmlinux");
 
-		b->flags = flags_of_name(name) | (start == addr ? F_START : 0);
-		return bp_builder_func(to, kernel ? BP_SPACE_KERNEL : BP_SPACE_MODULE, start, start, name,
-				       kernel ? "vmlinux" : module, &b->func);
+		struct bp_err *err = bp_builder_func(to, kernel ? BP_SPACE_KERNEL : BP_SPACE_MODULE, start,
+						     start, name, kernel ? "vmlinux" : module, &b->func);
+
+		b->flags = flags_of_name(name);
+		if (!err)
+			err = look_at_handler(s, name, b->func, &b->flags);
+		b->flags |= start == addr ? F_START : 0;
+		return err;
 	}
 	b->flags = F_UNNAMED;
 	if (!(addr & KERNEL_HALF))
@@ -390,6 +432,27 @@ static inline uint64_t insns_of(const struct bp_blocks_state *s, const struct cp
 	return s->opt.count_clock ? c->blocks : 0;
 }
 
+/*
+ * A system call begins with the function that carries it out: only that says which one it is. One that has
+ * been called from elsewhere in the kernel is none.
+ */
+static __attribute__((noinline)) BP_MUST_CHECK struct bp_err *
+enter_handler(struct bp_blocks_state *s, uint32_t cpu, struct cpu *c, const struct block *b)
+{
+	bool entered = !s->calls;
+
+	for (uint32_t i = c->depth; i && c->depth - i < HANDLER_DEPTH && !entered; i--) {
+		if (c->frames[i - 1].flags & F_HANDLER)
+			return NULL;
+		entered = c->frames[i - 1].flags & F_SYSCALL;
+	}
+	for (size_t i = 0; i < s->n_handlers && entered; i++)
+		if (s->handlers[i].func == b->func)
+			return bp_builder_syscall(s->im->builder, cpu, s->handlers[i].nr, c->now,
+						  insns_of(s, c));
+	return NULL;
+}
+
 static BP_MUST_CHECK struct bp_err *push(struct bp_blocks_state *s, uint32_t cpu, struct cpu *c,
 					 const struct block *b, enum frame_kind kind, uint64_t ret)
 {
@@ -415,6 +478,12 @@ static BP_MUST_CHECK struct bp_err *push(struct bp_blocks_state *s, uint32_t cpu
 			c->frames = p;
 			c->cap = cap;
 		}
+	}
+	if ((b->flags & (F_HANDLER | F_START)) == (F_HANDLER | F_START)) {
+		struct bp_err *err = enter_handler(s, cpu, c, b);
+
+		if (err)
+			return err;
 	}
 	c->frames[c->depth++] = (struct frame){.ret = ret, .func = b->func, .kind = kind, .flags = b->flags};
 	s->n_calls += (b->flags & F_START) != 0;
@@ -485,7 +554,7 @@ static BP_MUST_CHECK struct bp_err *enter_syscall(struct bp_blocks_state *s, uin
 	bool user = c->depth && c->frames[0].flags & F_USER;
 	struct bp_err *err = pop_to(s, cpu, c, user ? 1 : 0);
 
-	if (!err)
+	if (!err && !(s->im->names && s->im->names->syscall))
 		err = bp_builder_syscall(s->im->builder, cpu, UINT32_MAX - 1, c->now, insns_of(s, c));
 	return err ? err : push(s, cpu, c, b, FRAME_CALL, NO_ADDR);
 }
@@ -690,6 +759,7 @@ static BP_MUST_CHECK struct bp_err *named_block(struct bp_blocks_state *s, uint6
 		if (!err) {
 			s->name_func[index] = b->func + 1;
 			s->name_flags[index] = flags_of_name(name);
+			err = look_at_handler(s, name, b->func, &s->name_flags[index]);
 		}
 	}
 	b->func = s->name_func[index] - 1;
@@ -872,6 +942,7 @@ void bp_blocks_destroy(struct bp_blocks *b)
 	free(s->name_hash);
 	free(s->table);
 	free(s->sorted);
+	free(s->handlers);
 	bp_err_free(s->err);
 	pthread_mutex_destroy(&s->lock);
 	pthread_cond_destroy(&s->changed);

@@ -17,6 +17,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "symbols/syscalls.h"
 #include "collectors/import.h"
 #include "collectors/qemu/simpletrace.h"
 #include "collectors/qemu/x86flow.h"
@@ -140,7 +141,7 @@ static char *events_of(const char *path)
 				fprintf(f, "<%u@%" PRIu64 " ", e->arg, now);
 				break;
 			case BP_EV_SYSCALL:
-				fprintf(f, "S ");
+				fprintf(f, e->arg == UINT32_MAX - 1 ? "S " : "S%u ", e->arg);
 				break;
 			case BP_EV_LOST:
 				fprintf(f, "lost%u@%" PRIu64 " ", e->arg, now);
@@ -222,6 +223,50 @@ static void calls_from_code(void **state)
 	assert_non_null(strstr(st.stacks, "from code bytes"));
 }
 
+/* In this kernel, a and b carry out system calls. */
+static int handler(const char *function)
+{
+	return !strcmp(function, "a") ? 3 : !strcmp(function, "b") ? 4 : -1;
+}
+
+static void system_calls(void **state)
+{
+	/* entry, a, which calls b; back to the user; a without an entry */
+	static const char log[] = NOCHAIN(0, 0000000000401000, 3) NOCHAIN(0, ffffffff81000100, 0)
+	    NOCHAIN(0, ffffffff81000000, 0) NOCHAIN(0, ffffffff81000040, 0) NOCHAIN(0, ffffffff81000005, 0)
+		NOCHAIN(0, ffffffff81000080, 0) NOCHAIN(0, ffffffff81000105, 0)
+		    NOCHAIN(0, 0000000000401002, 3);
+	static const char lone[] = NOCHAIN(0, ffffffff81000000, 0) NOCHAIN(0, ffffffff81000040, 0);
+	const struct bp_import_names names = {.find = find, .code = code, .syscall = handler};
+	const struct bp_import_names flat = {.find = find, .syscall = handler};
+	struct bp_import_stats st;
+	bp_autofree char *got = import_text(log, &bp_import_qemu_exec, &names, &st);
+
+	(void)state;
+	/* It begins with the function that says which one it is; what that calls is none. */
+	assert_string_equal(got, ">[user]@0 >entry_SYSCALL_64@1 S3 >a@2 >b@3 <1@4 Jc@5 <2@6 <1@7 .@8 ");
+	free(got);
+	got = import_text(lone, &bp_import_qemu_exec, &names, &st);
+	assert_string_equal(got, ">a@0 >b@1 .@2 ");
+	/* Without stacks the name is all there is. */
+	free(got);
+	got = import_text(lone, &bp_import_qemu_exec, &flat, &st);
+	assert_string_equal(got, "S3 >a@0 <1@1 S4 >b@1 .@2 ");
+}
+
+static void handlers_by_name(void **state)
+{
+	(void)state;
+	assert_int_equal(bp_syscall_x86_64_handler("__x64_sys_openat"), 257);
+	assert_int_equal(bp_syscall_x86_64_handler("__x64_sys_newfstat"), 5);
+	assert_int_equal(bp_syscall_x86_64_handler("__ia32_compat_sys_openat"), 257);
+	assert_int_equal(bp_syscall_x86_64_handler("SyS_read"), 0);
+	assert_int_equal(bp_syscall_x86_64_handler("sys_read"), 0);
+	assert_int_equal(bp_syscall_x86_64_handler("__x64_sys_ni_syscall"), -1);
+	assert_int_equal(bp_syscall_x86_64_handler("vfs_read"), -1);
+	assert_int_equal(bp_syscall_x86_64_handler(""), -1);
+}
+
 static void thunks(void **state)
 {
 	/* d calls e, then through a thunk that is still there; e returns first by a patched return, then by a
@@ -251,17 +296,16 @@ static void without_names_of_code(void **state)
 
 static void stopped_and_rewound(void **state)
 {
-	static const char log[] =
-	    NOCHAIN(0, ffffffff81000000, 0)
-		NOCHAIN(0, ffffffff81000040,
-			0) "Stopped execution of TB chain before 0x7f5c04000100 [ffffffff81000040] "
-			   "\n" NOCHAIN(0, ffffffff81000040,
-					0) "cpu_io_recompile: rewound execution of TB to "
-					   "ffffffff81000040\n" NOCHAIN(0, ffffffff81000040, 0)
-					       NOCHAIN(0, ffffffff81000005,
-						       0) "Stopped execution of TB chain before "
-							  "0x7f5c04000100 [ffffffff81000100] \n"
-							  "RAX=0000000000000000 RBX=0000000000000000\nwhat\n";
+	static const char log[] = NOCHAIN(0, ffffffff81000000, 0)
+	    NOCHAIN(0, ffffffff81000040,
+		    0) "Stopped execution of TB chain before 0x7f5c04000100 [ffffffff81000040] "
+		       "\n" NOCHAIN(0, ffffffff81000040,
+				    0) "cpu_io_recompile: rewound execution of TB to "
+				       "ffffffff81000040\n" NOCHAIN(0, ffffffff81000040, 0)
+					   NOCHAIN(0, ffffffff81000005,
+						   0) "Stopped execution of TB chain before "
+						      "0x7f5c04000100 [ffffffff81000100] \n"
+						      "RAX=0000000000000000 RBX=0000000000000000\nwhat\n";
 	struct bp_import_stats st;
 	bp_autofree char *got = import_text(log, &bp_import_qemu_exec, &with_code, &st);
 
@@ -680,6 +724,8 @@ int main(void)
 	    cmocka_unit_test(calls_from_code),
 	    cmocka_unit_test(thunks),
 	    cmocka_unit_test(without_names_of_code),
+	    cmocka_unit_test(system_calls),
+	    cmocka_unit_test(handlers_by_name),
 	    cmocka_unit_test(stopped_and_rewound),
 	    cmocka_unit_test(spellings),
 	    cmocka_unit_test(many_lines),
