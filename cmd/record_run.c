@@ -1070,7 +1070,7 @@ static BP_MUST_CHECK struct bp_err *run(struct recorder *r, int *status)
 	if (!err && r->tcg)
 		err = make_shm(r);
 	if (!err && r->opts->waits)
-		err = bp_record_waits_create(r->opts, &r->waits);
+		err = bp_record_waits_create(r->opts, !r->tcg, &r->waits);
 	if (!err)
 		err = bp_trace_writer_create(r->opts->output, 4, &r->writer);
 	if (err)

@@ -2,6 +2,7 @@
 #define _GNU_SOURCE
 #include "cmd/record_waits.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -44,16 +45,17 @@ struct bp_record_waits {
 	unsigned n_threads;
 };
 
-struct bp_err *bp_record_waits_create(const struct bp_record_options *opts, struct bp_record_waits **ret)
+struct bp_err *bp_record_waits_create(const struct bp_record_options *opts, bool kvm,
+				      struct bp_record_waits **ret)
 {
 	struct bp_record_waits *rw = calloc(1, sizeof(*rw));
-	const struct bp_live_options none = {0};
+	struct bp_live_options lo = {.preempted_stacks = kvm};
 	struct bp_err *err;
 
 	if (!rw)
 		return bp_err_nomem();
 	rw->opts = opts;
-	err = bp_live_create(&none, &rw->live);
+	err = bp_live_create(&lo, &rw->live);
 	if (err) {
 		free(rw);
 		return err;
@@ -328,7 +330,7 @@ static BP_MUST_CHECK struct bp_err *assign_roles(struct bp_record_waits *rw, uin
 			continue;
 		rw->n_threads++;
 		f.s2 = bp_live_role(rw->live, &t[i], &f.vcpu);
-		if (named || *f.s2 || (!t[i].kvm && !t[i].guest_lock))
+		if (named || (*f.s2 && strcmp(f.s2, "other")) || (!t[i].kvm && !t[i].guest_lock))
 			continue;
 		f.s2 = "vCPU";
 		f.vcpu = next++;
@@ -490,6 +492,27 @@ static BP_MUST_CHECK struct bp_err *watch(struct bp_record_waits *rw, const stru
 	return NULL;
 }
 
+/* A process with a virtual machine of KVM has a descriptor that says so. */
+static bool uses_kvm(pid_t pid)
+{
+	char path[64], link[64];
+	struct dirent *e;
+	bool kvm = false;
+	DIR *d;
+
+	snprintf(path, sizeof(path), "/proc/%d/fd", (int)pid);
+	d = opendir(path);
+	while (d && !kvm && (e = readdir(d))) {
+		ssize_t n = readlinkat(dirfd(d), e->d_name, link, sizeof(link) - 1);
+
+		link[n > 0 ? n : 0] = '\0';
+		kvm = !strcmp(link, "anon_inode:kvm-vm");
+	}
+	if (d)
+		closedir(d);
+	return kvm;
+}
+
 static BP_MUST_CHECK struct bp_err *record_pid(const struct bp_record_options *o, struct bp_record_waits *rw,
 					       struct bp_trace_writer *w)
 {
@@ -537,7 +560,7 @@ struct bp_err *bp_record_pid(const struct bp_record_options *opts, int *status)
 	struct bp_trace_writer *w = NULL;
 	struct bp_record_waits *rw = NULL;
 	uint64_t lost;
-	struct bp_err *err = bp_record_waits_create(opts, &rw);
+	struct bp_err *err = bp_record_waits_create(opts, uses_kvm(opts->pid), &rw);
 
 	*status = 0;
 	if (!err)

@@ -14,8 +14,9 @@
 
 struct bp_record_waits;
 
-/** bp_record_waits_create() - set up tracing, of nothing yet. Errors as bp_live_create(). */
-struct bp_err *bp_record_waits_create(const struct bp_record_options *opts,
+/** bp_record_waits_create() - set up tracing, of nothing yet; @kvm: of a QEMU that uses KVM. Errors as
+ * bp_live_create(). */
+struct bp_err *bp_record_waits_create(const struct bp_record_options *opts, bool kvm,
 				      struct bp_record_waits **ret) BP_MUST_CHECK;
 
 /** bp_record_waits_attach() - get ready for a process. @writer: borrowed until destroy */

@@ -411,8 +411,11 @@ static BP_MUST_CHECK struct bp_err *set_events(struct bp_live *l)
 		l->stats.kvm |= events[i].kind == EV_KVM_USER;
 	}
 	err = add_decoder(l, "ftrace", "kernel_stack", EV_STACK, stack_fields, &there);
-	if (!err && (!there || tracefs_event_file_write(l->instance, "sched", "sched_switch", "trigger",
-							"stacktrace if prev_pid != 0") < 0))
+	if (!err && (!there ||
+		     tracefs_event_file_write(l->instance, "sched", "sched_switch", "trigger",
+					      l->opts.preempted_stacks
+						  ? "stacktrace if prev_pid != 0"
+						  : "stacktrace if prev_pid != 0 && prev_state & 0xff") < 0))
 		err = bp_err_new(BP_EUNSUPPORTED, "--waits: this kernel has no stack traces of events");
 	return err;
 }
@@ -656,6 +659,7 @@ struct bp_err *bp_live_create(const struct bp_live_options *opts, struct bp_live
 		return bp_err_new(BP_EUNSUPPORTED,
 				  "--waits: tracefs is not mounted; as root: mount -t tracefs nodev "
 				  "/sys/kernel/tracing");
+	l->opts = *opts;
 	remove_stale();
 	start_time(getpid(), &start);
 	snprintf(l->name, sizeof(l->name), PREFIX "%d_%llu_%llu", (int)getpid(), start, pid_namespace());
@@ -805,7 +809,7 @@ const char *bp_live_role(const struct bp_live *l, const struct bp_live_thread *t
 	if (t->tid == (uint32_t)l->pid)
 		return "main loop";
 	role = bp_thread_role(t->comm, vcpu);
-	return strcmp(role, "main loop") ? role : "";
+	return strcmp(role, "main loop") ? role : "other";
 }
 
 static BP_MUST_CHECK struct bp_err *announce(struct bp_live *l, const struct bp_live_thread *t)
@@ -1238,7 +1242,8 @@ static BP_MUST_CHECK struct bp_err *enter_window(struct bp_live *l, uint64_t ns)
 		if (gone < a->n && a->windows[gone].on_ns <= ns)
 			l->window = a->windows[gone];
 	}
-	memmove(a->windows, a->windows + gone, (a->n - gone) * sizeof(*a->windows));
+	if (gone)
+		memmove(a->windows, a->windows + gone, (a->n - gone) * sizeof(*a->windows));
 	a->n -= gone;
 	if (a->running)
 		pthread_mutex_unlock(&a->mutex);

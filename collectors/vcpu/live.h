@@ -28,8 +28,10 @@ struct bp_live_options {
 	uint64_t probe_offset;  /* in the file */
 	bool probe_any_mutex;   /* arguments (mutex, file, line); else (file, line) */
 	bool probe_always;      /* not only for windows, of which the cost is bounded */
-	uint64_t bql;           /* address of the big lock, 0 unknown */
-	size_t buffer_bytes;    /* of each host CPU; 0: 8 MiB, less on large machines */
+	/* Stacks also of threads that could go on, which say nothing but under KVM: a stack costs 2 us. */
+	bool preempted_stacks;
+	uint64_t bql;        /* address of the big lock, 0 unknown */
+	size_t buffer_bytes; /* of each host CPU; 0: 8 MiB, less on large machines */
 	/* Text of a string in QEMU, by run-time address: source file of a call site; may be NULL. */
 	bool (*text)(void *self, uint64_t addr, char *dst, size_t cap);
 	void *text_self;

@@ -201,7 +201,7 @@ done
 recorder=$!
 sleep 1
 kill -STOP $recorder
-sleep 5
+sleep 4
 kill -CONT $recorder
 sleep 0.5
 kill -INT $recorder
@@ -236,3 +236,60 @@ ok 'QEMU killed: the recording can be read' "$BOOTPROF" report locks -i "$T/k"
 like 'QEMU killed: with the lock' 'qemu_global_mutex|bql' "$T/out"
 is 'QEMU killed: nothing is left in tracefs' "$(leftovers)" ''
 wait $limit 2> /dev/null || :
+
+# ---- what an iothread changes: the work moves to it. How much less the main loop makes others wait is only noted: turns at
+# the lock differ from run to run. ----
+
+share='round(100 * sum(r["wait_total_ns"] for r in d["tables"]["holders"] if r["role"] == "main loop") /
+	max(1, sum(r["wait_total_ns"] for r in d["tables"]["holders"])))'
+for iothread in 0 1; do
+	guest $iothread
+	ok "iothread $iothread: recorded" "$BOOTPROF" record -q --waits --pid "$guest" --duration 2 -o "$T/i$iothread"
+	kill -9 "$guest"
+	wait $limit 2> /dev/null || :
+	"$BOOTPROF" report vcpus -i "$T/i$iothread" -n 0 --format=json > "$T/vcpus"
+	"$BOOTPROF" report locks -i "$T/i$iothread" -n 0 --format=json > "$T/locks$iothread"
+	is "iothread $iothread: there is one, or none" \
+		"$(json "$T/vcpus" 'sum(r["role"] == "iothread" and r["running_ns"] > 1e6 for r in d["rows"])')" $iothread
+	note "iothread $iothread: the main loop is held to $(json "$T/locks$iothread" "$share") % of the time waited for locks"
+done
+
+# ---- with the guest's calls, on one clock ----
+
+linux "$T/i.img" quiet -smp 2 -accel tcg,thread=multi
+for i in 0 1 2 3; do
+	qemu+=(-drive "if=none,id=d$i,file=$T/disk,format=raw,file.locking=off,readonly=on" -device "virtio-blk-pci,drive=d$i")
+done
+status 0 'with the calls: status 0' record --waits --timeout 10 -o "$T/r" -- "${qemu[@]}"
+one_line 'with the calls: the summary has both' 'calls in .* waits: .* records of [0-9]+ threads; ended by timeout'
+"$BOOTPROF" info --format=json -i "$T/r" > "$T/info"
+is 'with the calls: they are there' "$(json "$T/info" 'd["calls"] > 100000')" true
+"$BOOTPROF" report vcpus -i "$T/r" -n 0 --format=json > "$T/vcpus"
+is 'with the calls: QEMU was told to name its threads' \
+	"$(json "$T/vcpus" 'sorted(r["thread"] for r in d["rows"] if r["role"] == "vCPU")')" '["CPU 0/TCG", "CPU 1/TCG"]'
+"$BOOTPROF" report locks -i "$T/r" -n 0 --format=json > "$T/locks"
+is 'with the calls: what the guest executed while a vCPU waited' "$(json "$T/locks" \
+	'any(r["guest_function"] for r in d["tables"]["waiters"] if r["role"] == "vCPU")')" true
+is 'with the calls: nothing is left in tracefs' "$(leftovers)" ''
+
+# ---- KVM: a boot sector that reads the clock's registers on and on; each read is an exit to QEMU ----
+
+if [ ! -w /dev/kvm ]; then
+	skip 'KVM' 'no /dev/kvm'
+else
+	# cli; l: mov $10,%al; out %al,$0x70; in $0x71,%al; jmp l; 0x55aa at its end
+	printf '\xfa\xb0\x0a\xe6\x70\xe4\x71\xeb\xf8%*s\x55\xaa' 501 '' > "$T/boot"
+	qemu=(qemu-system-x86_64 -M pc -accel kvm -smp 4 -cpu 'host,-arch-capabilities' -m 64 -display none -nic none
+		-drive "file=$T/boot,format=raw,if=floppy" -boot a -monitor none -serial none)
+	status 1 'KVM without --waits: refused' record -o "$T/r" -- "${qemu[@]}"
+	status 0 'KVM: status 0' record --waits --timeout 3 -o "$T/r" -- "${qemu[@]}"
+	grep '^bootprof' "$T/err" > "$T/line"
+	like 'KVM: the summary says what is not recorded' 'calls are not recorded; ended by timeout' "$T/line"
+	"$BOOTPROF" report vcpus -i "$T/r" -n 0 --format=json > "$T/vcpus"
+	is 'KVM: four vCPUs' "$(json "$T/vcpus" 'sorted(r["thread"] for r in d["rows"] if r["role"] == "vCPU")')" \
+		'["CPU 0/KVM", "CPU 1/KVM", "CPU 2/KVM", "CPU 3/KVM"]'
+	is 'KVM: vCPUs without work are halted' "$(json "$T/vcpus" 'max(r["halted_ns"] for r in d["rows"]) > 1e9')" true
+	"$BOOTPROF" dump -i "$T/r" > "$T/dump" 2> /dev/null
+	between 'KVM: exits to QEMU' "$(grep -c '^ kvm-exit .*flags=4' "$T/dump")" 1000 100000000
+	like 'KVM: the line that takes the lock for port I/O' '^host-frame .* site "softmmu/physmem.c:[0-9]*|site "system/physmem.c:' "$T/dump"
+fi
