@@ -104,7 +104,7 @@ PLUGIN_CFLAGS := $(filter-out -pthread,$(BASE_CFLAGS)) $(CFLAGS) -fPIC -fvisibil
 PLUGIN_LDFLAGS := -shared -Wl,--as-needed -Wl,-z,relro,-z,now
 
 .PHONY: all tests check check-run check-unit check-golden check-e2e check-fuzz check-headers check-layers \
-	check-docs check-asan check-truth check-fresh golden bench fuzz install format clean help deps demo FORCE
+	check-docs check-asan check-truth check-fresh golden bench bench-gate fuzz install format clean help deps demo FORCE
 .SECONDARY:
 
 all: $(LIB) $(PROGRAM) $(PLUGIN)
@@ -233,7 +233,11 @@ check-asan:
 	@BP_PREFIX=asan- $(MAKE) O=$(O)/asan SAN=address,undefined check-unit check-fuzz check-golden
 
 bench: all $(PERF)
-	@for s in $(sort $(wildcard tests/perf/*.sh)); do BOOTPROF=$(O)/bootprof $$s || exit 1; done
+	@for s in $(filter-out %/bench-gate.sh,$(sort $(wildcard tests/perf/*.sh))); do \
+		BOOTPROF=$(O)/bootprof $$s || exit 1; done
+
+bench-gate: all $(O)/perf/perf_gate
+	@BOOTPROF=$(O)/bootprof JUDGE=$(O)/perf/perf_gate tests/perf/bench-gate.sh
 
 # libFuzzer, FUZZ_SECONDS each; what it finds is left in $(O)/libfuzzer/NAME/.
 FUZZ_O := $(O)/libfuzzer
@@ -288,6 +292,7 @@ help:
 	@echo 'make golden UPDATE=1   accept the output of the golden tests as it is now'
 	@echo 'make fuzz          libFuzzer on every parser, FUZZ_SECONDS=$(FUZZ_SECONDS) each'
 	@echo 'make bench         what recording costs'
+	@echo 'make bench-gate    how often the judges of bootprof gate err, on real boots (20 minutes)'
 	@echo 'make install       PREFIX=$(PREFIX) DESTDIR=$(DESTDIR)'
 	@echo 'make deps format clean'
 	@echo 'Variables: O=DIR V=1 WERROR=0 SAN=address,undefined CC=clang SKIP="files to leave out"'

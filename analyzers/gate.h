@@ -60,7 +60,7 @@ struct bp_gate_blame {
 
 struct bp_gate {
 	enum bp_gate_verdict verdict;
-	const char *judge; /* "exact", "statistical", "budget" */
+	const char *judge; /* "exact", "statistical", "budget" (no baseline), "none" (neither) */
 	struct bp_gate_metric *metrics;
 	size_t n_metrics;
 	/* Rows of kind function and rest add up to the change of the whole boot, in instructions, and in time

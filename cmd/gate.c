@@ -53,7 +53,7 @@ static const char help[] =
     "Boots:\n"
     "      --runs N             at least so many (default: exact 2, statistical 10 pairs)\n"
     "      --max-runs N         at most so many (default: exact 6, statistical 30 pairs)\n"
-    "      --floor-runs N       harmless changes to try for --save-baseline (default 4, exact only)\n"
+    "      --floor-runs N       harmless changes to try for --save-baseline (default 8, exact only)\n"
     "      --only-time          do not record, only take the time of the command (for KVM)\n"
     "      --keep DIR           keep the recordings there\n"
     "      --bisect             for git bisect run: 125 when the guest does not boot or nothing is decided\n"
@@ -120,6 +120,7 @@ static const char *const record_options[] = {"timeout",    "until-console", "unt
 #define MAX_METRICS 16
 #define MAX_LIMITS 64
 #define MAX_RUNS 1000
+#define MAX_OUTPUTS 8
 
 enum judge { JUDGE_AUTO, JUDGE_EXACT, JUDGE_STATISTICAL };
 
@@ -147,7 +148,11 @@ struct samples {
 struct request {
 	const char *baseline, *baseline_command, *budget, *save, *write_budget;
 	enum judge judge;
-	enum bp_gate_format format;
+	struct {
+		enum bp_gate_format format;
+		const char *file; /* NULL: standard output */
+	} outputs[MAX_OUTPUTS];
+	size_t n_outputs;
 	struct bp_output_how how;
 	struct bp_boot_how boot;
 	struct bp_gate_options options;
@@ -226,6 +231,21 @@ static struct bp_err *parse_limit(struct request *rq, const char *arg, bool nois
 	return NULL;
 }
 
+/* "FORMAT[:FILE]" */
+static struct bp_err *parse_format(struct request *rq, const char *arg)
+{
+	const char *colon = strchr(arg, ':');
+	char name[16];
+
+	if (rq->n_outputs == MAX_OUTPUTS)
+		return bp_err_new(BP_EUSAGE, "--format: no more than %d", MAX_OUTPUTS);
+	if (colon && !colon[1])
+		return bp_err_new(BP_EUSAGE, "--format=%s: which file?", arg);
+	snprintf(name, sizeof(name), "%.*s", (int)(colon ? colon - arg : 15), arg);
+	rq->outputs[rq->n_outputs].file = colon ? colon + 1 : NULL;
+	return bp_gate_format_parse(name, &rq->outputs[rq->n_outputs++].format);
+}
+
 static struct bp_err *parse_count(const char *option, const char *arg, unsigned long *ret)
 {
 	struct bp_err *err = bp_option_number(option, arg, MAX_RUNS, ret);
@@ -290,7 +310,7 @@ static struct bp_err *option(struct request *rq, int c, const char *arg)
 		rq->bisect = true;
 		return NULL;
 	case OPT_GATE_FORMAT:
-		return bp_gate_format_parse(arg, &rq->format);
+		return parse_format(rq, arg);
 	case BP_OPT_COLOR:
 	case BP_OPT_NO_PAGER:
 	case '?':
@@ -959,9 +979,9 @@ static struct bp_err *judge(struct request *rq)
 		bp_qemu_args_parse(rq->qemu, &args);
 		rq->boot.only_time |= !exact && strcmp(args.accel, "tcg");
 	}
-	err = bp_gate_new(!rq->old_boots.n && !rq->has_words ? "budget"
-			  : exact                            ? "exact"
-							     : "statistical",
+	err = bp_gate_new(rq->old_boots.n || rq->has_words ? (exact ? "exact" : "statistical")
+			  : budget                         ? "budget"
+							   : "none",
 			  &rq->gate);
 	if (!err)
 		err = exact ? judge_exact(rq) : judge_statistical(rq);
@@ -971,6 +991,21 @@ static struct bp_err *judge(struct request *rq)
 		err = write_budget(rq);
 	if (!err && rq->save && rq->gate->verdict != BP_GATE_INVALID)
 		err = save(rq, exact);
+	return err;
+}
+
+static struct bp_err *output(const struct request *rq)
+{
+	bool printed = false;
+	struct bp_err *err = NULL;
+
+	for (size_t i = 0; i < rq->n_outputs && !err; i++) {
+		printed |= !rq->outputs[i].file;
+		err = bp_gate_output(rq->gate, rq->outputs[i].format, rq->outputs[i].file, &rq->how,
+				     rq->old_boot, rq->new_boot);
+	}
+	if (!err && !printed)
+		err = bp_gate_output(rq->gate, BP_GATE_TEXT, NULL, &rq->how, rq->old_boot, rq->new_boot);
 	return err;
 }
 
@@ -993,7 +1028,7 @@ static struct bp_err *run(int argc, char **argv, int *status)
 	bp_cleanup(request_deinit) struct request rq = {
 	    .options = {.noise = -1, .significance = 0.01},
 	    .boot.record.until_port = -1,
-	    .floor_runs = 4,
+	    .floor_runs = 8,
 	    .blame = 15,
 	};
 	struct bp_err *err = parse(&rq, argc, argv);
@@ -1006,7 +1041,7 @@ static struct bp_err *run(int argc, char **argv, int *status)
 	}
 	err = judge(&rq);
 	if (!err) {
-		err = bp_gate_output(rq.gate, rq.format, &rq.how, rq.old_boot, rq.new_boot);
+		err = output(&rq);
 		*status = exit_code(&rq);
 	}
 	if (err && rq.bisect) {

@@ -109,7 +109,8 @@ static struct bp_err *record(const struct bp_boot_how *how, char **argv, unsigne
 		return bp_err_nomem();
 	if (!strcmp(s->ended, "interrupt"))
 		return bp_err_new(BP_ESTOPPED, "interrupted");
-	if (status == 124 || !strcmp(s->ended, "panic") || !strcmp(s->ended, "killed") || status) {
+	if (status || !strcmp(s->ended, "timeout") || !strcmp(s->ended, "panic") ||
+	    !strcmp(s->ended, "killed")) {
 		if (asprintf(failed,
 			     status == 124 ? "the marker was not seen in time (%s, QEMU's status %d)"
 					   : "ended by %s, QEMU's status %d",

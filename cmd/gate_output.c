@@ -5,6 +5,7 @@
  */
 #include "cmd/gate_output.h"
 
+#include <errno.h>
 #include <inttypes.h>
 #include <math.h>
 #include <string.h>
@@ -33,6 +34,14 @@ static const char *show(char buf[BP_UNITS_MAX], const char *unit, double v)
 	if (isnan(v) || !strcmp(unit, "phase"))
 		return "-";
 	return !strcmp(unit, "ns") ? bp_units_ns(buf, (int64_t)v) : bp_units_icount(buf, (int64_t)v);
+}
+
+static const char *judge_text(const struct bp_gate *g)
+{
+	return !strcmp(g->judge, "exact")         ? "exact judge"
+	       : !strcmp(g->judge, "statistical") ? "statistical judge"
+	       : !strcmp(g->judge, "budget")      ? "budget only"
+						  : "nothing to compare with";
 }
 
 static bool bad(const struct bp_gate_metric *m)
@@ -113,7 +122,7 @@ static void report_destroyp(struct bp_report **r)
 	bp_report_destroy(*r);
 }
 
-static struct bp_err *text(const struct bp_gate *g, const struct bp_output_how *how,
+static struct bp_err *text(const struct bp_gate *g, const struct bp_output_how *how, FILE *to,
 			   const struct bp_summary *old_boot, const struct bp_summary *new_boot)
 {
 	bp_cleanup(report_destroyp) struct bp_report *r = NULL;
@@ -122,7 +131,7 @@ static struct bp_err *text(const struct bp_gate *g, const struct bp_output_how *
 
 	if (err)
 		return err;
-	bp_report_title(r, "%s (%s judge)", bp_gate_verdict_name(g->verdict), g->judge);
+	bp_report_title(r, "%s (%s)", bp_gate_verdict_name(g->verdict), judge_text(g));
 	if (old_boot && new_boot)
 		bp_report_title(r, "%s against %s", new_boot->path, old_boot->path);
 	else if (new_boot)
@@ -157,7 +166,10 @@ static struct bp_err *text(const struct bp_gate *g, const struct bp_output_how *
 	for (size_t i = 0; i < g->n_notes; i++)
 		bp_report_note(r, "%s", g->notes[i]);
 	err = bp_report_finish(r);
-	return err ? err : bp_output_report(how, r);
+	if (!err)
+		err = to ? bp_report_render(r, &(struct bp_render){.utf8 = bp_output_utf8()}, to)
+			 : bp_output_report(how, r);
+	return err;
 }
 
 /* ---- JSON ---- */
@@ -380,7 +392,7 @@ static void markdown(const struct bp_gate *g, struct bp_strbuf *sb, const struct
 {
 	char a[BP_UNITS_MAX], b[BP_UNITS_MAX];
 
-	bp_strbuf_addf(sb, "### Boot: %s (%s judge)\n\n", bp_gate_verdict_name(g->verdict), g->judge);
+	bp_strbuf_addf(sb, "### Boot: %s (%s)\n\n", bp_gate_verdict_name(g->verdict), judge_text(g));
 	if (old_boot && new_boot) {
 		bp_strbuf_adds(sb, "Linux ");
 		md(sb, old_boot->kernel);
@@ -479,16 +491,16 @@ static void github(const struct bp_gate *g, struct bp_strbuf *sb)
 	}
 }
 
-struct bp_err *bp_gate_output(const struct bp_gate *g, enum bp_gate_format format,
-			      const struct bp_output_how *how, const struct bp_summary *old_boot,
-			      const struct bp_summary *new_boot)
+static struct bp_err *print(const struct bp_gate *g, enum bp_gate_format format, FILE *to,
+			    const struct bp_output_how *how, const struct bp_summary *old_boot,
+			    const struct bp_summary *new_boot)
 {
 	bp_cleanup(bp_strbuf_deinit) struct bp_strbuf sb = BP_STRBUF_INIT;
 	struct bp_err *err;
 
 	switch (format) {
 	case BP_GATE_TEXT:
-		return text(g, how, old_boot, new_boot);
+		return text(g, how, to, old_boot, new_boot);
 	case BP_GATE_JSON:
 		json(g, &sb, old_boot, new_boot);
 		break;
@@ -506,8 +518,28 @@ struct bp_err *bp_gate_output(const struct bp_gate *g, enum bp_gate_format forma
 		break;
 	}
 	err = bp_strbuf_ok(&sb);
-	/* Whether it arrived is checked by main. */
+	/* Whether it arrived is checked when the file is closed, or by main. */
 	if (!err)
-		fwrite(bp_strbuf_str(&sb), 1, sb.len, stdout);
+		fwrite(bp_strbuf_str(&sb), 1, sb.len, to ? to : stdout);
+	return err;
+}
+
+struct bp_err *bp_gate_output(const struct bp_gate *g, enum bp_gate_format format, const char *file,
+			      const struct bp_output_how *how, const struct bp_summary *old_boot,
+			      const struct bp_summary *new_boot)
+{
+	FILE *to = file ? fopen(file, "we") : NULL;
+	struct bp_err *err;
+	bool failed;
+
+	if (file && !to)
+		return bp_err_os(errno, "%s", file);
+	err = print(g, format, to, how, old_boot, new_boot);
+	if (!to)
+		return err;
+	failed = ferror(to) != 0;
+	errno = 0;
+	if ((fclose(to) || failed) && !err)
+		err = bp_err_os(errno ? errno : EIO, "%s", file);
 	return err;
 }

@@ -21,10 +21,11 @@ enum bp_gate_format {
 struct bp_err *bp_gate_format_parse(const char *name, enum bp_gate_format *ret) BP_MUST_CHECK;
 
 /**
- * bp_gate_output() - print the verdict on standard output
+ * bp_gate_output() - print the verdict
+ * @file: where; NULL: on standard output
  * @old_boot, @new_boot: what was compared, either may be NULL
  */
-struct bp_err *bp_gate_output(const struct bp_gate *g, enum bp_gate_format format,
+struct bp_err *bp_gate_output(const struct bp_gate *g, enum bp_gate_format format, const char *file,
 			      const struct bp_output_how *how, const struct bp_summary *old_boot,
 			      const struct bp_summary *new_boot) BP_MUST_CHECK;
 
