@@ -10,6 +10,7 @@
 #include "analyzers/phases.h"
 #include "core/cleanup.h"
 #include "core/units.h"
+#include "tui/host.h"
 #include "tui/tui.h"
 
 #define MAX_TASK_TRACKS 12
@@ -27,17 +28,19 @@ enum track_kind {
 	TRACK_IRQ,
 	TRACK_SYSCALL,
 	TRACK_TASK,
+	TRACK_HOST, /* why one of QEMU's threads was off the CPU */
 };
 
 struct track {
 	enum track_kind kind;
 	uint32_t vcpu;
-	uint32_t level; /* of a stack, from 1; task id */
+	uint32_t level; /* of a stack, from 1; task id; number of the host's thread */
 };
 
 enum fold { FOLD_AUTO, FOLD_CLOSED, FOLD_FULL };
 
 struct timeline {
+	struct bp_host *host; /* NULL: no waits were recorded */
 	struct track sel;
 	struct track pinned[MAX_PINNED];
 	unsigned n_pinned;
@@ -79,6 +82,7 @@ static void timeline_close(struct bp_tui *tui, void *self)
 	(void)tui;
 	if (!t)
 		return;
+	bp_host_destroy(t->host);
 	free(t->tracks);
 	free(t->edges);
 	free(t->cols);
@@ -89,9 +93,15 @@ static void timeline_close(struct bp_tui *tui, void *self)
 static struct bp_err *timeline_open(struct bp_tui *tui, void **ret)
 {
 	struct timeline *t = calloc(1, sizeof(*t));
+	struct bp_err *err;
 
 	if (!t)
 		return bp_err_nomem();
+	err = bp_host_create(tui->trace, tui->threads, &t->host);
+	if (err) {
+		timeline_close(tui, t);
+		return err;
+	}
 	t->sel = (struct track){.kind = TRACK_STACK, .level = 1};
 	tui->cursor_depth = 1;
 	*ret = t;
@@ -146,6 +156,8 @@ static const char *value_name(const struct bp_tui *tui, const struct track *t, u
 	case TRACK_TASK:
 		snprintf(buf, size, "vCPU %" PRIu32, value);
 		return buf;
+	case TRACK_HOST:
+		return value < BP_OFF_CLASSES ? bp_off_class_name((enum bp_off_class)value) : "";
 	default:
 		return bp_row_name(&tui->a->rows, value, buf);
 	}
@@ -158,9 +170,18 @@ static unsigned value_style(const struct bp_tui *tui, const struct track *t, uin
 	    [BP_MODE_KERNEL] = BP_STYLE_KERNEL, [BP_MODE_MODULE] = BP_STYLE_MODULE,
 	    [BP_MODE_USER] = BP_STYLE_USER,     [BP_MODE_IDLE] = BP_STYLE_IDLE,
 	};
+	static const uint8_t waits[BP_OFF_CLASSES] = {
+	    [BP_OFF_PREEMPTED] = BP_STYLE_USER, [BP_OFF_LOCK] = BP_STYLE_IRQ,
+	    [BP_OFF_HALT] = BP_STYLE_IDLE,      [BP_OFF_IO] = BP_STYLE_SYSCALL,
+	    [BP_OFF_FAULT] = BP_STYLE_FIRMWARE, [BP_OFF_KERNEL] = BP_STYLE_KERNEL,
+	    [BP_OFF_FUTEX] = BP_STYLE_MODULE,   [BP_OFF_POLL] = BP_STYLE_IDLE,
+	    [BP_OFF_OTHER] = BP_STYLE_OTHER,
+	};
 	const struct bp_task_info *task;
 
 	switch (t->kind) {
+	case TRACK_HOST:
+		return value < BP_OFF_CLASSES ? waits[value] : BP_STYLE_OTHER;
 	case TRACK_VCPU:
 		task = bp_analysis_task(tui->a, value);
 		if (task->flags & BP_TASK_IDLE)
@@ -320,14 +341,17 @@ static void draw_overview(const struct bp_tui *tui, struct timeline *t, struct b
 {
 	const struct bp_lod *whole = bp_index_whole(tui->index);
 	uint32_t vcpus = bp_lod_n_vcpus(whole);
-	double end = bp_tui_end(tui);
-	int a = (int)(tui->window.from / end * t->w), b = (int)ceil(tui->window.to / end * t->w);
+	double start = bp_tui_start(tui), end = bp_tui_end(tui), scale = t->w / (end - start);
+	int a = (int)floor((tui->window.from - start) * scale),
+	    b = (int)ceil((tui->window.to - start) * scale);
 	struct track mode = {.kind = TRACK_MODE};
-	char buf[BP_POS_MAX];
+	char buf[BP_UNITS_MAX];
 
 	bp_grid_text(g, 0, y, t->x - 1, BP_STYLE_DIM, " all");
-	bp_grid_text(g, 5, y, t->x - 6, BP_STYLE_DIM, bp_tui_pos_text(tui, end, end / 10, buf));
-	make_edges(tui, t, 0, end);
+	bp_grid_text(g, 5, y, t->x - 6, BP_STYLE_DIM,
+		     tui->clock == BP_CLOCK_TIME ? bp_units_ns(buf, bp_tui_i64(end - start))
+						 : bp_units_icount(buf, bp_tui_i64(end - start)));
+	make_edges(tui, t, start, end);
 	for (int i = 0; i < t->w; i++) {
 		double busy = 0, span = 0, most = 0;
 		uint32_t value = BP_LOD_NONE;
@@ -498,6 +522,25 @@ static struct bp_err *add_tasks(const struct bp_tui *tui, struct timeline *t)
 	return err;
 }
 
+/* Threads of the host that belong to vCPU @v; with UINT32_MAX those of none, or of one that has no events. */
+static struct bp_err *add_host(const struct bp_tui *tui, struct timeline *t, uint32_t v)
+{
+	uint32_t n = t->host ? bp_host_threads(t->host) : 0,
+		 vcpus = bp_lod_n_vcpus(bp_index_whole(tui->index));
+	struct bp_err *err = NULL;
+
+	for (uint32_t i = 0; i < n && !err; i++) {
+		uint32_t vcpu;
+
+		bp_host_name(t->host, i, &vcpu);
+		if (v == UINT32_MAX ? vcpu >= vcpus : vcpu == v)
+			err = add_track(
+			    t,
+			    (struct track){.kind = TRACK_HOST, .vcpu = v == UINT32_MAX ? 0 : v, .level = i});
+	}
+	return err;
+}
+
 static struct bp_err *add_vcpu(const struct bp_tui *tui, struct timeline *t, const struct bp_lod *lod,
 			       uint32_t v, uint32_t levels)
 {
@@ -526,6 +569,8 @@ static struct bp_err *add_vcpu(const struct bp_tui *tui, struct timeline *t, con
 		err = add_track(t, (struct track){.kind = TRACK_TOP, .vcpu = v});
 	for (uint32_t i = 1; i <= levels && !err; i++)
 		err = add_track(t, (struct track){.kind = TRACK_STACK, .vcpu = v, .level = top + i});
+	if (!err)
+		err = add_host(tui, t, v);
 	if (!err && has_plane(tui, v, BP_PLANE_IRQ))
 		err = add_track(t, (struct track){.kind = TRACK_IRQ, .vcpu = v});
 	if (!err && has_plane(tui, v, BP_PLANE_SYSCALL))
@@ -558,6 +603,8 @@ static struct bp_err *make_tracks(const struct bp_tui *tui, struct timeline *t, 
 		if (vcpu_shown(tui, v))
 			err = add_vcpu(tui, t, lod, v, (uint32_t)levels);
 	}
+	if (!err)
+		err = add_host(tui, t, UINT32_MAX);
 	return err ? err : add_tasks(tui, t);
 }
 
@@ -566,8 +613,13 @@ static void track_label(const struct bp_tui *tui, const struct timeline *t, cons
 {
 	char name[BP_TASK_NAME_MAX];
 	const struct bp_task_info *info;
+	uint32_t vcpu;
 
 	switch (track->kind) {
+	case TRACK_HOST:
+		snprintf(buf, size, "%s%.40s", bp_lod_n_vcpus(bp_index_whole(tui->index)) ? "  " : " ",
+			 bp_host_name(t->host, track->level, &vcpu));
+		break;
 	case TRACK_PHASES:
 		snprintf(buf, size, " phases");
 		break;
@@ -616,6 +668,10 @@ static void get_columns(const struct timeline *t, const struct bp_lod *lod, cons
 	const struct bp_lod_task *tasks;
 	size_t n;
 
+	if (track->kind == TRACK_HOST) {
+		bp_host_columns(t->host, track->level, t->edges, (size_t)t->w, t->cols);
+		return;
+	}
 	if (track->kind == TRACK_TASK) {
 		tasks = bp_lod_tasks(lod, &n);
 		for (size_t i = 0; i < n; i++) {
@@ -903,6 +959,9 @@ static struct bp_err *timeline_draw(struct bp_tui *tui, void *self, struct bp_gr
 		draw_track(tui, t, g, y++, &console, lod);
 	room = r.y + r.h - y - detail;
 	err = make_tracks(tui, t, lod, room);
+	/* Traces of the host alone have no stacks. */
+	if (!err && !t->n_vcpus && t->n_tracks && t->sel.kind == TRACK_STACK)
+		t->sel = t->tracks[0];
 	if (!err) {
 		scroll(t, room);
 		t->y = y;
@@ -917,7 +976,11 @@ static struct bp_err *timeline_draw(struct bp_tui *tui, void *self, struct bp_gr
 	if (err)
 		return err;
 	if (!t->n_tracks)
-		bp_grid_text(g, t->x, y, t->w, BP_STYLE_DIM, "no events in this recording");
+		bp_grid_text(g, t->x, y, t->w, BP_STYLE_DIM,
+			     tui->pending ? "waits of the host are being read"
+					  : "no events in this recording");
+	if (t->host && !bp_host_done(t->host, false))
+		tui->pending = true;
 	if (t->moved) {
 		const struct bp_index_frame *f = cursor_frame(t);
 
@@ -936,7 +999,7 @@ static void take_track(struct bp_tui *tui, struct timeline *t, const struct trac
 {
 	t->sel = *track;
 	t->follow = t->moved = true;
-	if (track->kind != TRACK_TASK && track->kind != TRACK_PHASES && track->kind != TRACK_CONSOLE)
+	if (track->kind < TRACK_TASK && track->kind >= TRACK_VCPU)
 		tui->cursor_vcpu = (int)track->vcpu;
 	tui->cursor_depth = track->kind == TRACK_STACK ? track->level : 0;
 }
@@ -1021,7 +1084,7 @@ static void pan(struct bp_tui *tui, struct timeline *t, double part)
 
 static struct bp_err *jump_end(struct bp_tui *tui, struct timeline *t, bool end)
 {
-	bp_tui_look_at(tui, end ? bp_tui_ns(tui, bp_tui_end(tui)) - 1 : 0);
+	bp_tui_look_at(tui, bp_tui_ns(tui, end ? bp_tui_end(tui) - 1 : bp_tui_start(tui)));
 	t->moved = true;
 	bp_tui_changed(tui);
 	return NULL;
@@ -1069,7 +1132,7 @@ static void fit(struct bp_tui *tui, struct timeline *t)
 	double a, b, end = bp_tui_end(tui);
 
 	if (!cursor_slice(tui, t, &from, &to)) {
-		bp_tui_set_window(tui, 0, end, true);
+		bp_tui_set_window(tui, bp_tui_start(tui), end, true);
 		return;
 	}
 	a = bp_tui_pos(tui, from);
@@ -1077,7 +1140,7 @@ static void fit(struct bp_tui *tui, struct timeline *t)
 	/* Shown like this already: everything. */
 	if (fabs(a - (b - a) / 20 - tui->window.from) < (b - a) / 50 &&
 	    fabs(b + (b - a) / 20 - tui->window.to) < (b - a) / 50)
-		bp_tui_set_window(tui, 0, end, true);
+		bp_tui_set_window(tui, bp_tui_start(tui), end, true);
 	else
 		bp_tui_set_window(tui, a - (b - a) / 20, b + (b - a) / 20, true);
 }
@@ -1088,6 +1151,7 @@ static struct bp_err *step_slice(struct bp_tui *tui, struct timeline *t, bool ba
 	    .vcpu = tui->cursor_vcpu, .ns = tui->cursor_ns, .back = back, .max_blocks = 256};
 	struct bp_index_hit hit;
 	struct bp_err *err;
+	uint64_t ns;
 	size_t i;
 
 	switch (t->sel.kind) {
@@ -1110,6 +1174,12 @@ static struct bp_err *step_slice(struct bp_tui *tui, struct timeline *t, bool ba
 			}
 		}
 		break;
+	case TRACK_HOST:
+		if (!bp_host_next(t->host, t->sel.level, tui->cursor_ns, back, &ns))
+			break;
+		bp_tui_look_at(tui, ns);
+		bp_tui_changed(tui);
+		return NULL;
 	default:
 		if (t->sel.kind == TRACK_STACK)
 			q.depth = t->sel.level;
@@ -1218,7 +1288,7 @@ static void fold(struct timeline *t)
 {
 	uint8_t *f = &t->fold[t->sel.vcpu];
 
-	if (t->sel.kind < TRACK_VCPU || t->sel.kind == TRACK_TASK)
+	if (t->sel.kind < TRACK_VCPU || t->sel.kind >= TRACK_TASK)
 		return;
 	*f = *f == FOLD_AUTO ? FOLD_FULL : *f == FOLD_FULL ? FOLD_CLOSED : FOLD_AUTO;
 	if (*f == FOLD_CLOSED)
@@ -1234,7 +1304,7 @@ static void next_vcpu(struct bp_tui *tui, struct timeline *t, bool back)
 
 	if (!n)
 		return;
-	if (t->sel.kind != TRACK_TASK && t->sel.kind >= TRACK_VCPU)
+	if (t->sel.kind < TRACK_TASK && t->sel.kind >= TRACK_VCPU)
 		next = t->sel;
 	next.vcpu = (next.vcpu + (back ? n - 1 : 1)) % n;
 	if (t->fold[next.vcpu] == FOLD_CLOSED)
@@ -1352,7 +1422,7 @@ static struct bp_err *timeline_key(struct bp_tui *tui, void *self, const struct 
 		fit(tui, t);
 		return NULL;
 	case 'F':
-		bp_tui_set_window(tui, 0, bp_tui_end(tui), true);
+		bp_tui_set_window(tui, bp_tui_start(tui), bp_tui_end(tui), true);
 		return NULL;
 	case '[':
 	case ',':
@@ -1428,6 +1498,14 @@ static void timeline_sync(struct bp_tui *tui, void *self)
 	t->follow = true;
 }
 
+static bool timeline_busy(struct bp_tui *tui, void *self, bool wait)
+{
+	struct timeline *t = self;
+
+	(void)tui;
+	return t->host && !bp_host_done(t->host, wait);
+}
+
 static const struct bp_tui_help help[] = {
     {"w s", "zoom in and out at the cursor (also + -, Ctrl-wheel)"},
     {"a d", "pan (also the wheel)"},
@@ -1461,4 +1539,5 @@ const struct bp_tui_view bp_tui_timeline = {
     .draw = timeline_draw,
     .key = timeline_key,
     .sync = timeline_sync,
+    .busy = timeline_busy,
 };

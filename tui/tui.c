@@ -16,6 +16,7 @@
 #include "analyzers/phases.h"
 #include "core/cleanup.h"
 #include "core/units.h"
+#include "core/waits.h"
 #include "tui/frame.h"
 
 #define MIN_SPAN 16 /* of the window, ns or instructions */
@@ -49,6 +50,35 @@ double bp_tui_end(const struct bp_tui *tui)
 	double end = bp_tui_pos(tui, end_ns(tui));
 
 	return end > MIN_SPAN ? end : MIN_SPAN;
+}
+
+double bp_tui_start(const struct bp_tui *tui)
+{
+	double start = bp_tui_pos(tui, tui->start_ns);
+
+	return start + MIN_SPAN <= bp_tui_end(tui) ? start : 0;
+}
+
+/* Traces have clocks of their own: an hour in which nothing was recorded is not shown. */
+static uint64_t find_start(const struct bp_tui *tui)
+{
+	uint64_t start = UINT64_MAX, first, last;
+	size_t n;
+	const struct bp_fact *facts = bp_trace_facts(tui->trace, &n);
+
+	for (size_t i = 0; i < n; i++) {
+		if (facts[i].kind == BP_FACT_MARK || facts[i].kind == BP_FACT_CONSOLE)
+			start = facts[i].time_ns < start ? facts[i].time_ns : start;
+	}
+	for (size_t i = 0; i < bp_trace_n_blocks(tui->trace); i++) {
+		bp_trace_block_range(tui->trace, i, &first, &last);
+		start = first < start ? first : start;
+	}
+	for (size_t i = 0; i < bp_trace_n_waits(tui->trace); i++) {
+		bp_trace_waits_range(tui->trace, i, &first, &last);
+		start = first < start ? first : start;
+	}
+	return start < end_ns(tui) && start > end_ns(tui) / 2 ? start : 0;
 }
 
 const char *bp_tui_pos_text(const struct bp_tui *tui, double pos, double step, char buf[BP_POS_MAX])
@@ -1006,8 +1036,10 @@ struct bp_err *bp_tui_create(const struct bp_tui_options *opt, struct bp_tui **r
 		err = bp_compare_create(opt->baseline, opt->baseline_boot, opt->trace, &tui->compare);
 	if (err)
 		return err;
+	tui->start_ns = find_start(tui);
+	tui->window.from = bp_tui_start(tui);
 	tui->window.to = bp_tui_end(tui);
-	tui->cursor_ns = end_ns(tui) / 2;
+	tui->cursor_ns = tui->start_ns + (end_ns(tui) - tui->start_ns) / 2;
 	err = bp_tui_show(tui, &bp_tui_timeline);
 	if (err)
 		return err;

@@ -49,6 +49,8 @@ struct bp_tui {
 	size_t *console; /* numbers of facts: console lines in order of time, each once */
 	size_t n_console;
 
+	uint64_t start_ns; /* see bp_tui_start() */
+
 	/* shared by the views */
 	enum bp_clock clock;
 	struct bp_tui_window window;
@@ -147,6 +149,10 @@ double bp_tui_pos(const struct bp_tui *tui, uint64_t ns);
 uint64_t bp_tui_ns(const struct bp_tui *tui, double pos);
 /** bp_tui_end() - of the recording, in the clock's unit */
 double bp_tui_end(const struct bp_tui *tui);
+
+/** bp_tui_start() - of what is shown as everything: 0 unless what was recorded begins late, as imported
+ * traces do */
+double bp_tui_start(const struct bp_tui *tui);
 
 /** bp_tui_look_at() - put the cursor at @ns and the window around it; it is kept when @ns is inside already
  */
