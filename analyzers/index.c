@@ -14,13 +14,14 @@
 #define CELL_BYTES 32                   /* with the levels above */
 #define MIN_BUCKETS 1024
 #define MAX_BUCKETS 65536
-#define SYNC_COST 3.0 /* a window that costs as much as so many whole blocks is read at once */
+#define SYNC_COST 2.0 /* a window that costs as much as so many whole blocks is read at once */
 #define BLOOM_BITS 4096
 #define CACHE 8
 #define COARSE_STEP 64
 
 struct bloom {
-	uint64_t bits[BLOOM_BITS / 64];
+	uint64_t bits[BLOOM_BITS / 64]; /* functions that are entered, by row */
+	uint64_t vcpus;                 /* that have a run in it; by number modulo 64 */
 	bool made;
 };
 
@@ -196,6 +197,8 @@ static void bloom_make(struct bp_index *ix, size_t i, const struct bp_block *b)
 			bloom->bits[bit / 64] |= (uint64_t)1 << bit % 64;
 		}
 	}
+	for (size_t r = 0; r < b->n_runs; r++)
+		bloom->vcpus |= (uint64_t)1 << b->runs[r].vcpu % 64;
 	bloom->made = true;
 }
 
@@ -793,6 +796,12 @@ void bp_index_stack_deinit(struct bp_index_stack *s)
 	memset(s, 0, sizeof(*s));
 }
 
+/* Is it known that a vCPU has nothing in block @i? Under the lock. */
+static bool lacks_vcpu(const struct bp_index *ix, size_t i, int64_t vcpu)
+{
+	return vcpu >= 0 && ix->blooms[i].made && !(ix->blooms[i].vcpus >> vcpu % 64 & 1);
+}
+
 /* The last run of the vCPU that began by @ns, in any block. */
 static struct bp_err *run_at(struct bp_index *ix, uint32_t vcpu, uint64_t ns, size_t *ret, bool *found)
 {
@@ -803,12 +812,18 @@ static struct bp_err *run_at(struct bp_index *ix, uint32_t vcpu, uint64_t ns, si
 		const struct bp_block *b;
 		struct bp_err *err;
 		uint64_t first, last;
+		bool lacks;
 
 		/* What ended before the best start cannot have a later one. */
 		if (*found && ix->max_last[i] < best)
 			break;
 		bp_trace_block_range(ix->trace, ix->by_first[i], &first, &last);
 		if (*found && last < best)
+			continue;
+		lock_asking(ix);
+		lacks = lacks_vcpu(ix, ix->by_first[i], vcpu);
+		pthread_mutex_unlock(&ix->lock);
+		if (lacks)
 			continue;
 		err = get_block(ix, ix->by_first[i], &b);
 		if (err)
@@ -918,7 +933,8 @@ static struct bp_err *find_between(struct bp_index *ix, const struct bp_index_qu
 		if (q->back ? last < (ret->found ? ret->ns : until) : last <= q->ns)
 			continue;
 		lock_asking(ix);
-		skip = q->rows && ix->blooms[i].made && !bloom_has(ix, i, wanted);
+		skip = (q->rows && ix->blooms[i].made && !bloom_has(ix, i, wanted)) ||
+		       lacks_vcpu(ix, i, q->vcpu);
 		pthread_mutex_unlock(&ix->lock);
 		if (skip)
 			continue;

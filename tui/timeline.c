@@ -336,6 +336,21 @@ static void draw_console(const struct bp_tui *tui, const struct timeline *t, str
 	}
 }
 
+/* "3.72s", "150k": three digits, and no room for a blank. */
+static const char *short_length(const struct bp_tui *tui, double length, char buf[BP_UNITS_MAX])
+{
+	static const struct {
+		double scale;
+		const char *name[2];
+	} units[] = {{1e9, {"s", "G"}}, {1e6, {"ms", "M"}}, {1e3, {"us", "k"}}, {1, {"ns", ""}}};
+	size_t i = 0;
+
+	while (i + 1 < BP_ARRAY_SIZE(units) && length < units[i].scale)
+		i++;
+	snprintf(buf, BP_UNITS_MAX, "%.3g%s", length / units[i].scale, units[i].name[tui->clock]);
+	return buf;
+}
+
 /* The whole recording in one line, with the window in it. */
 static void draw_overview(const struct bp_tui *tui, struct timeline *t, struct bp_grid *g, int y)
 {
@@ -348,9 +363,7 @@ static void draw_overview(const struct bp_tui *tui, struct timeline *t, struct b
 	char buf[BP_UNITS_MAX];
 
 	bp_grid_text(g, 0, y, t->x - 1, BP_STYLE_DIM, " all");
-	bp_grid_text(g, 5, y, t->x - 6, BP_STYLE_DIM,
-		     tui->clock == BP_CLOCK_TIME ? bp_units_ns(buf, bp_tui_i64(end - start))
-						 : bp_units_icount(buf, bp_tui_i64(end - start)));
+	bp_grid_text(g, 5, y, t->x - 6, BP_STYLE_DIM, short_length(tui, end - start, buf));
 	make_edges(tui, t, start, end);
 	for (int i = 0; i < t->w; i++) {
 		double busy = 0, span = 0, most = 0;

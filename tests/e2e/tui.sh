@@ -77,7 +77,8 @@ appears()
 	fail "$1" "no line matches $2:" "$(cat "$T/got")"
 }
 
-[ -s "$BOOTPROF_TOP/tests/golden/tui/expect" ] && pass 'the screens have been looked at' || fail 'no golden screens'
+ok 'the session in docs/ can be written' "$BOOTPROF_TOP/scripts/tui-session.sh" "$T/session.md"
+ok 'docs/tui-session.md is what the program shows' diff "$BOOTPROF_TOP/docs/tui-session.md" "$T/session.md"
 
 for size in 80x24 100x30 200x60; do
 	for term in xterm-256color vt100; do
