@@ -500,6 +500,14 @@ void bp_index_progress(const struct bp_index *ix, size_t *done, size_t *total)
 	*total = ix->n_blocks;
 }
 
+bool bp_index_building(const struct bp_index *ix)
+{
+	size_t done, total;
+
+	bp_index_progress(ix, &done, &total);
+	return done < total;
+}
+
 uint64_t bp_index_changes(const struct bp_index *ix)
 {
 	return atomic_load(&((struct bp_index *)ix)->changes);

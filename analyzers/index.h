@@ -29,6 +29,9 @@ static inline void bp_index_destroyp(struct bp_index **ix)
 /** bp_index_progress() - blocks done and in all; the same when complete */
 void bp_index_progress(const struct bp_index *ix, size_t *done, size_t *total);
 
+/** bp_index_building() - whether blocks have not been read yet */
+bool bp_index_building(const struct bp_index *ix);
+
 /** bp_index_changes() - a number that grows whenever something new can be seen */
 uint64_t bp_index_changes(const struct bp_index *ix);
 

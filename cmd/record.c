@@ -9,6 +9,7 @@
 
 #include "cmd/cmd.h"
 #include "cmd/record_run.h"
+#include "cmd/tui.h"
 #include "cmd/record_waits.h"
 
 static const char help[] =
@@ -43,6 +44,7 @@ static const char help[] =
     "      --guest-root DIR     directory with the guest's files, for names in user space\n"
     "      --no-user            do not trace the guest's user space\n"
     "      --plugin FILE        the QEMU plugin bootprof-tcg.so, when it is not beside the program\n"
+    "      --tui                show the boot in the terminal while it runs, as bootprof tui does\n"
     "  -q, --quiet              no progress, no summary\n"
     "  -h, --help               show this help\n"
     "\n"
@@ -66,7 +68,8 @@ enum {
 	OPT_WAITS,
 	OPT_PID,
 	OPT_DURATION,
-	OPT_SITES
+	OPT_SITES,
+	OPT_TUI
 };
 
 const struct option bp_record_options_table[] = {
@@ -87,6 +90,7 @@ const struct option bp_record_options_table[] = {
     {"pid", required_argument, NULL, OPT_PID},
     {"duration", required_argument, NULL, OPT_DURATION},
     {"lock-sites", required_argument, NULL, OPT_SITES},
+    {"tui", no_argument, NULL, OPT_TUI},
     {"quiet", no_argument, NULL, 'q'},
     {"help", no_argument, NULL, 'h'},
     {NULL, 0, NULL, 0},
@@ -237,6 +241,9 @@ struct bp_err *bp_record_option(int opt, const char *arg, struct bp_record_optio
 	case OPT_PLUGIN:
 		o->plugin = arg;
 		return NULL;
+	case OPT_TUI:
+		o->tui = true;
+		return NULL;
 	case 'q':
 		o->quiet = true;
 		return NULL;
@@ -282,7 +289,7 @@ static struct bp_err *run(int argc, char **argv, int *status)
 		    BP_EUSAGE,
 		    "no QEMU command line; try: bootprof record -- qemu-system-x86_64 -kernel ...");
 	o.qemu_argv = argv + optind;
-	return bp_record_run(&o, status);
+	return o.tui ? bp_tui_live(&o, status) : bp_record_run(&o, status);
 }
 
 const struct bp_cmd bp_cmd_record = {

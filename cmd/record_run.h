@@ -37,6 +37,7 @@ struct bp_record_options {
 	unsigned until_value;          /* ... this byte */
 	bool waits;                    /* what the host does with QEMU's threads, too */
 	enum bp_lock_sites lock_sites; /* when a uprobe is on QEMU's lock function */
+	bool tui;                      /* show it while it runs: bp_tui_live() */
 	int pid;                       /* with waits: a QEMU that runs already, 0: start qemu_argv */
 };
 

@@ -10,6 +10,7 @@
 
 #include "cmd/cmd.h"
 #include "cmd/input.h"
+#include "cmd/tui.h"
 #include "core/cleanup.h"
 #include "tui/term.h"
 #include "tui/tui.h"
@@ -166,7 +167,17 @@ static struct bp_err *print(const struct request *rq, struct bp_tui *tui)
 	return err ? err : print_screen(tui, &g);
 }
 
-static struct bp_err *show(struct bp_tui *tui, struct bp_term *term, struct bp_grid *g)
+struct bp_tui_options bp_tui_options_for(const struct bp_trace *trace, const struct bp_term *term)
+{
+	return (struct bp_tui_options){
+	    .trace = trace,
+	    .threads = true,
+	    .ascii = !bp_term_utf8(term),
+	    .plain = !bp_term_colors(term),
+	};
+}
+
+struct bp_err *bp_tui_show_on(struct bp_tui *tui, struct bp_term *term, struct bp_grid *g)
 {
 	struct bp_err *err = NULL;
 	unsigned w, h;
@@ -184,28 +195,37 @@ static struct bp_err *show(struct bp_tui *tui, struct bp_term *term, struct bp_g
 	return err;
 }
 
+struct bp_err *bp_tui_step(struct bp_tui *tui, struct bp_term *term, struct bp_grid *g, int ms, bool *gone)
+{
+	struct bp_key key;
+	/* What was done before drawing is seen; what drawing begins makes it busy again. */
+	bool busy = bp_tui_busy(tui);
+	struct bp_err *err = bp_tui_show_on(tui, term, g);
+
+	if (err)
+		return err;
+	busy |= bp_tui_busy(tui);
+	/* While something is being made, it is shown ten times a second. */
+	*gone = !bp_term_key(term, busy && (ms < 0 || ms > 100) ? 100 : ms, &key);
+	/* Keys that came faster than screens are drawn are taken together. */
+	while (!err && !*gone && key.code != BP_KEY_NONE) {
+		err = bp_tui_key(tui, &key);
+		if (tui->quit || !bp_term_key(term, 0, &key))
+			break;
+	}
+	return err;
+}
+
 static struct bp_err *interact(const struct request *rq, struct bp_tui *tui, struct bp_term *term)
 {
 	bp_cleanup(bp_grid_deinitp) struct bp_grid g = {0};
-	struct bp_err *err = show(tui, term, &g);
+	struct bp_err *err = bp_tui_show_on(tui, term, &g);
+	bool gone = false;
 
 	if (!err && rq->keys)
 		err = press(tui, &g, rq->keys);
-	while (!err && !tui->quit) {
-		struct bp_key key;
-		/* What was done before drawing is seen; what drawing begins makes it busy again. */
-		bool busy = bp_tui_busy(tui);
-
-		err = show(tui, term, &g);
-		busy |= bp_tui_busy(tui);
-		/* While something is being made, it is shown ten times a second. */
-		if (err || !bp_term_key(term, busy ? 100 : -1, &key))
-			break;
-		/* Keys that came faster than screens are drawn are taken together. */
-		do {
-			err = bp_tui_key(tui, &key);
-		} while (!err && !tui->quit && bp_term_key(term, 0, &key) && key.code != BP_KEY_NONE);
-	}
+	while (!err && !tui->quit && !gone)
+		err = bp_tui_step(tui, term, &g, -1, &gone);
 	return err;
 }
 
@@ -235,15 +255,16 @@ static struct bp_err *run(int argc, char **argv, int *status)
 		err = bp_term_open(rq.color, &term);
 	if (err)
 		return err;
-	opt = (struct bp_tui_options){
-	    .trace = trace,
-	    .baseline = baseline,
-	    .baseline_boot = baseline_boot,
-	    .clock = rq.clock,
-	    .threads = !rq.print,
-	    .ascii = rq.ascii || (term ? !bp_term_utf8(term) : strcmp(nl_langinfo(CODESET), "UTF-8") != 0),
-	    .plain = term ? !bp_term_colors(term) : rq.color != BP_TERM_COLOR_YES,
-	};
+	if (term)
+		opt = bp_tui_options_for(trace, term);
+	else
+		opt = (struct bp_tui_options){.trace = trace,
+					      .ascii = strcmp(nl_langinfo(CODESET), "UTF-8") != 0,
+					      .plain = rq.color != BP_TERM_COLOR_YES};
+	opt.baseline = baseline;
+	opt.baseline_boot = baseline_boot;
+	opt.clock = rq.clock;
+	opt.ascii |= rq.ascii;
 	err = bp_tui_create(&opt, &tui);
 	if (!err)
 		err = rq.print ? print(&rq, tui) : interact(&rq, tui, term);

@@ -325,6 +325,8 @@ static void draw_status(struct bp_tui *tui, struct bp_grid *g)
 			     tui->message);
 		return;
 	}
+	if (tui->live)
+		x = part(g, x, BP_STYLE_WARN, "recording");
 	bp_index_progress(tui->index, &done, &total);
 	if (done < total) {
 		snprintf(buf, sizeof(buf), "index %zu%%", done * 100 / total);
@@ -354,7 +356,7 @@ static void draw_status(struct bp_tui *tui, struct bp_grid *g)
 			 bp_row_name(&tui->a->rows, tui->selected, name));
 		x = part(g, x, BP_STYLE_TEXT, buf);
 	}
-	if (d->unfinished || d->bad_chunks || d->missing_chunks)
+	if ((d->unfinished && !tui->live) || d->bad_chunks || d->missing_chunks)
 		part(g, x, BP_STYLE_WARN, "recording is not whole");
 }
 

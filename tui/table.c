@@ -839,6 +839,24 @@ void bp_tables_sync(struct bp_tui *tui, void *self)
 	t->lists[t->tab].follow_selected = true;
 }
 
+void bp_tables_adopt(struct bp_tui *tui, void *self, void *old)
+{
+	struct bp_tables *t = self;
+	const struct bp_tables *from = old;
+
+	(void)tui;
+	t->tab = from->tab;
+	for (unsigned i = 0; i < t->n_tabs; i++) {
+		struct list *l = &t->lists[i];
+
+		l->sort = from->lists[i].sort;
+		l->up = from->lists[i].up;
+		memcpy(l->filter, from->lists[i].filter, sizeof(l->filter));
+		l->at = from->lists[i].at;
+		l->top = from->lists[i].top;
+	}
+}
+
 const struct bp_tui_help bp_tables_help[] = {
     {"Up Down j k", "select a row"},
     {"PgUp PgDn Home End", "a page, the first, the last"},

@@ -30,6 +30,7 @@ struct bp_err *bp_tables_key(struct bp_tui *tui, void *self, const struct bp_key
 			     bool *used) BP_MUST_CHECK;
 struct bp_err *bp_tables_prompt(struct bp_tui *tui, void *self, const char *text, bool done) BP_MUST_CHECK;
 void bp_tables_sync(struct bp_tui *tui, void *self);
+void bp_tables_adopt(struct bp_tui *tui, void *self, void *old);
 bool bp_tables_busy(struct bp_tui *tui, void *self, bool wait);
 extern const struct bp_tui_help bp_tables_help[];
 #define BP_TABLES_HINTS                                                                                \

@@ -1511,6 +1511,29 @@ static void timeline_sync(struct bp_tui *tui, void *self)
 	t->follow = true;
 }
 
+static void timeline_adopt(struct bp_tui *tui, void *self, void *old)
+{
+	struct timeline *t = self;
+	const struct timeline *from = old;
+
+	(void)tui;
+	t->sel = from->sel;
+	memcpy(t->pinned, from->pinned, sizeof(t->pinned));
+	t->n_pinned = from->n_pinned;
+	memcpy(t->fold, from->fold, sizeof(t->fold));
+	memcpy(t->level_top, from->level_top, sizeof(t->level_top));
+	t->top = from->top;
+	/* Lines of the host are numbered anew. */
+	if (t->sel.kind == TRACK_HOST)
+		t->sel = (struct track){.kind = TRACK_VCPU, .vcpu = t->sel.vcpu};
+	for (unsigned i = 0; i < t->n_pinned;) {
+		if (t->pinned[i].kind == TRACK_HOST)
+			t->pinned[i] = t->pinned[--t->n_pinned];
+		else
+			i++;
+	}
+}
+
 static bool timeline_busy(struct bp_tui *tui, void *self, bool wait)
 {
 	struct timeline *t = self;
@@ -1552,5 +1575,6 @@ const struct bp_tui_view bp_tui_timeline = {
     .draw = timeline_draw,
     .key = timeline_key,
     .sync = timeline_sync,
+    .adopt = timeline_adopt,
     .busy = timeline_busy,
 };

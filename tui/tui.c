@@ -402,7 +402,8 @@ struct bp_err *bp_tui_jump_at(struct bp_tui *tui, uint32_t row, uint64_t ns)
 	return bp_tui_show(tui, &bp_tui_timeline);
 }
 
-static struct bp_err *set_search(struct bp_tui *tui, const char *text, bool back)
+/* Which functions match; *ok false when it is no regular expression. */
+static struct bp_err *compile_search(struct bp_tui *tui, const char *text, bool back, bool *ok)
 {
 	struct bp_tui_search *s = &tui->search;
 	const struct bp_rows *rows = &tui->a->rows;
@@ -413,7 +414,7 @@ static struct bp_err *set_search(struct bp_tui *tui, const char *text, bool back
 	for (const char *p = text; *p; p++)
 		upper |= isupper((unsigned char)*p) != 0;
 	if (regcomp(&re, text, REG_EXTENDED | REG_NOSUB | (upper ? 0 : REG_ICASE))) {
-		bp_tui_warn(tui, "not a regular expression: %s", text);
+		*ok = false;
 		return NULL;
 	}
 	copy = strdup(text);
@@ -433,6 +434,21 @@ static struct bp_err *set_search(struct bp_tui *tui, const char *text, bool back
 		free(s->text);
 		memset(s, 0, sizeof(*s));
 		return bp_err_nomem();
+	}
+	*ok = true;
+	return NULL;
+}
+
+static struct bp_err *set_search(struct bp_tui *tui, const char *text, bool back)
+{
+	bool ok;
+	struct bp_err *err = compile_search(tui, text, back, &ok);
+
+	if (err)
+		return err;
+	if (!ok) {
+		bp_tui_warn(tui, "not a regular expression: %s", text);
+		return NULL;
 	}
 	return bp_tui_find(tui, back);
 }
@@ -1039,7 +1055,7 @@ struct bp_err *bp_tui_create(const struct bp_tui_options *opt, struct bp_tui **r
 	tui->start_ns = find_start(tui);
 	tui->window.from = bp_tui_start(tui);
 	tui->window.to = bp_tui_end(tui);
-	tui->cursor_ns = tui->start_ns + (end_ns(tui) - tui->start_ns) / 2;
+	tui->cursor_ns = tui->untouched_ns = tui->start_ns + (end_ns(tui) - tui->start_ns) / 2;
 	err = bp_tui_show(tui, &bp_tui_timeline);
 	if (err)
 		return err;
@@ -1049,6 +1065,59 @@ struct bp_err *bp_tui_create(const struct bp_tui_options *opt, struct bp_tui **r
 	tui->dirty = true;
 	*ret = bp_steal(tui);
 	return NULL;
+}
+
+struct bp_err *bp_tui_adopt(struct bp_tui *tui, struct bp_tui *old)
+{
+	bool everything = old->window.from <= bp_tui_start(old) && old->window.to >= bp_tui_end(old), ok;
+	struct bp_err *err = NULL;
+
+	tui->clock = old->clock;
+	if (old->cursor_ns == old->untouched_ns)
+		tui->cursor_ns = tui->untouched_ns = end_ns(tui) - 1;
+	else
+		tui->cursor_ns = old->cursor_ns;
+	tui->cursor_vcpu = old->cursor_vcpu;
+	tui->cursor_depth = old->cursor_depth;
+	tui->selected = old->selected;
+	tui->range_a = old->range_a;
+	tui->range_b = old->range_b;
+	memcpy(tui->marks, old->marks, sizeof(tui->marks));
+	memcpy(tui->history, old->history, sizeof(tui->history));
+	tui->n_history = old->n_history;
+	tui->history_at = old->history_at;
+	tui->prompt = old->prompt;
+	tui->prompt_label = old->prompt_label;
+	memcpy(tui->input, old->input, sizeof(tui->input));
+	tui->input_len = old->input_len;
+	tui->palette_at = old->palette_at;
+	tui->prefix = old->prefix;
+	tui->help = old->help;
+	tui->help_top = old->help_top;
+	memcpy(tui->message, old->message, sizeof(tui->message));
+	tui->message_warns = old->message_warns;
+	if (old->filter_text)
+		err = set_filter(tui, old->filter_text);
+	if (!err && old->search.text)
+		err = compile_search(tui, old->search.text, old->search.back, &ok);
+	if (everything)
+		bp_tui_set_window(tui, bp_tui_start(tui), bp_tui_end(tui), false);
+	else
+		bp_tui_set_window(tui, old->window.from, old->window.to, false);
+	for (unsigned i = 0; i < bp_tui_n_views && !err; i++) {
+		const struct bp_tui_view *v = bp_tui_views[i];
+
+		if (!old->opened[i])
+			continue;
+		/* Opening is what showing it does. */
+		err = bp_tui_show(tui, v);
+		if (!err && v->adopt)
+			v->adopt(tui, tui->selfs[i], old->selfs[i]);
+	}
+	tui->view = old->view;
+	tui->last_table = old->last_table;
+	tui->dirty = true;
+	return err;
 }
 
 void bp_tui_destroy(struct bp_tui *tui)

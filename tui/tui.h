@@ -54,10 +54,12 @@ struct bp_tui {
 	/* shared by the views */
 	enum bp_clock clock;
 	struct bp_tui_window window;
-	uint64_t cursor_ns;        /* where one looks */
-	int cursor_vcpu;           /* ... on which vCPU */
-	uint32_t cursor_depth;     /* level of its stack, from 1; 0: none */
-	uint32_t selected;         /* function (row), BP_NO_ROW: none */
+	uint64_t cursor_ns;    /* where one looks */
+	uint64_t untouched_ns; /* where it was put to begin with; from there it follows the end of a boot that
+				  runs */
+	int cursor_vcpu;       /* ... on which vCPU */
+	uint32_t cursor_depth; /* level of its stack, from 1; 0: none */
+	uint32_t selected;     /* function (row), BP_NO_ROW: none */
 	uint64_t range_a, range_b; /* A and B, BP_TUI_NO_TIME: not set */
 	uint64_t marks[26];
 	struct bp_tui_search search;
@@ -84,6 +86,7 @@ struct bp_tui {
 	char message[256];
 	bool message_warns;
 	bool quit, dirty;
+	bool live;    /* the recording grows */
 	bool pending; /* what was drawn last waits for a thread */
 	uint64_t drawn_changes;
 	uint64_t seen; /* counts changes of what is shared */
@@ -106,6 +109,12 @@ static inline void bp_tui_destroyp(struct bp_tui **tui)
 {
 	bp_tui_destroy(*tui);
 }
+
+/**
+ * bp_tui_adopt() - @tui, of a recording that has grown, goes on where @old is, which is destroyed next
+ * A window that showed everything shows everything again. Errors: BP_ENOMEM
+ */
+struct bp_err *bp_tui_adopt(struct bp_tui *tui, struct bp_tui *old) BP_MUST_CHECK;
 
 /** bp_tui_draw() - compose the screen; @g has the size. Errors: BP_ENOMEM */
 struct bp_err *bp_tui_draw(struct bp_tui *tui, struct bp_grid *g) BP_MUST_CHECK;

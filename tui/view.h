@@ -78,6 +78,8 @@ struct bp_tui_view {
 	/* the cursor, the range, the clock or the selection were changed elsewhere, or the view is shown
 	 * again */
 	void (*sync)(struct bp_tui *tui, void *self);
+	/* take over from the same view of an earlier look at the same recording how it is shown */
+	void (*adopt)(struct bp_tui *tui, void *self, void *old);
 	/* whether a thread of the view works; with @wait: not before it is done */
 	bool (*busy)(struct bp_tui *tui, void *self, bool wait);
 };

@@ -24,6 +24,7 @@
 	    .key = bp_tables_key,                                                        \
 	    .prompt = bp_tables_prompt,                                                  \
 	    .sync = bp_tables_sync,                                                      \
+	    .adopt = bp_tables_adopt,                                                    \
 	    .busy = bp_tables_busy,                                                      \
 	}
 

@@ -167,6 +167,30 @@ appears 'a drag is a range' 'A\.\.B'
 tm send-keys q
 appears 'ends' '^status 0'
 
+# While it runs: the guest of the tests boots, the screen follows.
+if command -v qemu-system-x86_64 > /dev/null && [ -e "$BOOTPROF_GUEST/guest.elf" ]; then
+	tm kill-server 2> /dev/null
+	servers=$((servers + 1))
+	bare
+	tm new-session -d -x 100 -y 30 "env TERM=screen-256color $BOOTPROF record --tui --timeout 60 -o $T/live.bootprof \
+		-- ${qemu[*]}; echo status \$?; sleep 60"
+	appears 'live: the boot is shown' '^-vCPU 0'
+	appears 'live: to its end' ' qemu-exit|phases .*qe'
+	for ((i = 0; i < 300; i++)); do
+		screen | grep -q ' recording ' || break
+		sleep 0.1
+	done
+	screen > "$T/got"
+	lacks 'live: it says when it is over' ' recording ' "$T/got"
+	tm send-keys q
+	appears 'live: what the recorder said' 'live.bootprof: .* instructions'
+	appears 'live: the status is the recorder'"'"'s' '^status'
+	ok 'live: the recording is whole' "$BOOTPROF" report phases -i "$T/live.bootprof"
+else
+	skip 'live' 'no QEMU, or no test guest'
+fi
+status 2 'live without a terminal' "$BOOTPROF" record --tui -o "$T/x" -- qemu-system-x86_64
+
 status 1 'not a terminal' "$BOOTPROF" tui "$T/boot.bootprof" < /dev/null
 one_line 'not a terminal: one line' 'not a terminal'
 status 1 'no such file' "$BOOTPROF" tui "$T/none"
