@@ -13,7 +13,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
+
+#define DOUBLE_MS 400
 
 struct bp_term {
 	SCREEN *screen;
@@ -24,6 +27,8 @@ struct bp_term {
 	int pair_of[4][64];   /* by way of showing and colour */
 	int next_pair;
 	bool pressed;
+	int64_t press_ms; /* the last press of the button, and where */
+	int press_x, press_y;
 };
 
 /*
@@ -142,7 +147,11 @@ struct bp_err *bp_term_open(enum bp_term_color color, struct bp_term **ret)
 	set_escdelay(50);
 	curs_set(0);
 	mouseinterval(0);
-	mousemask(ALL_MOUSE_EVENTS | REPORT_MOUSE_POSITION, NULL);
+	/* Clicks are put together here: curses takes a press and a release that come together for one event.
+	 */
+	mousemask(BUTTON1_PRESSED | BUTTON1_RELEASED | BUTTON4_PRESSED | BUTTON5_PRESSED | BUTTON_CTRL |
+		      REPORT_MOUSE_POSITION,
+		  NULL);
 	if (has_mouse_key()) {
 		/* Also movement with a button held; terminals that do not know it ignore it. */
 		fputs("\033[?1002h", stdout);
@@ -274,6 +283,22 @@ void bp_term_show(struct bp_term *t, const struct bp_grid *g)
 	refresh();
 }
 
+static bool is_double(struct bp_term *t, const MEVENT *m)
+{
+	struct timespec now;
+	int64_t ms;
+	bool twice;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	ms = (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+	twice = ms - t->press_ms < DOUBLE_MS && t->press_x == m->x && t->press_y == m->y;
+	/* A third one begins anew. */
+	t->press_ms = twice ? 0 : ms;
+	t->press_x = m->x;
+	t->press_y = m->y;
+	return twice;
+}
+
 static void mouse_key(struct bp_term *t, struct bp_key *key)
 {
 	MEVENT m;
@@ -285,20 +310,16 @@ static void mouse_key(struct bp_term *t, struct bp_key *key)
 	key->y = m.y;
 	if (m.bstate & BUTTON4_PRESSED)
 		key->code = m.bstate & BUTTON_CTRL ? BP_KEY_CTRL_WHEEL_UP : BP_KEY_WHEEL_UP;
-#ifdef BUTTON5_PRESSED
 	else if (m.bstate & BUTTON5_PRESSED)
 		key->code = m.bstate & BUTTON_CTRL ? BP_KEY_CTRL_WHEEL_DOWN : BP_KEY_WHEEL_DOWN;
-#endif
-	else if (m.bstate & BUTTON1_DOUBLE_CLICKED)
-		key->code = BP_KEY_DOUBLE;
-	else if (m.bstate & (BUTTON1_PRESSED | BUTTON1_CLICKED))
-		key->code = BP_KEY_PRESS;
+	else if (m.bstate & BUTTON1_PRESSED)
+		key->code = is_double(t, &m) ? BP_KEY_DOUBLE : BP_KEY_PRESS;
 	else if (m.bstate & BUTTON1_RELEASED)
 		key->code = BP_KEY_RELEASE;
 	else if (m.bstate & REPORT_MOUSE_POSITION && t->pressed)
 		key->code = BP_KEY_DRAG;
-	if (key->code == BP_KEY_PRESS)
-		t->pressed = !(m.bstate & BUTTON1_CLICKED);
+	if (key->code == BP_KEY_PRESS || key->code == BP_KEY_DOUBLE)
+		t->pressed = true;
 	if (key->code == BP_KEY_RELEASE)
 		t->pressed = false;
 }

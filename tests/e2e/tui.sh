@@ -164,6 +164,10 @@ mouse 80 40 9
 mouse 65 40 9
 mouse 0 30 9 ; mouse 32 40 9 ; mouse 32 60 9 ; mouse 0 60 9 m
 appears 'a drag is a range' 'A\.\.B'
+tm send-keys F
+appears 'everything is shown' '^ all [^[]*$'
+mouse 0 25 10 ; mouse 0 25 10 m ; mouse 0 25 10 ; mouse 0 25 10 m
+appears 'a double click makes the slice fill the screen' '^ all .*\['
 tm send-keys q
 appears 'ends' '^status 0'
 
