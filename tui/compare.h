@@ -19,4 +19,20 @@ void bp_compare_destroy(struct bp_compare *c);
 struct bp_err *bp_compare_get(struct bp_compare *c, enum bp_clock clock,
 			      const struct bp_diff **ret) BP_MUST_CHECK;
 
+struct bp_rows;
+
+/* How a function's own cost changed. */
+enum bp_change { BP_CHANGE_NONE, BP_CHANGE_MORE, BP_CHANGE_LESS, BP_CHANGE_NEW };
+
+/**
+ * bp_compare_changes() - by row of @rows, enum bp_change; what is less than a thousandth of the boot is none
+ * Begins the comparison in a thread (or at once, without @thread), and gives NULL until it is there; NULL
+ * also when it failed. Borrowed from @c, the same for all calls with that clock.
+ */
+const uint8_t *bp_compare_changes(struct bp_compare *c, const struct bp_rows *rows, enum bp_clock clock,
+				  bool thread);
+
+/** bp_compare_busy() - whether that thread works; with @wait: not before it is done */
+bool bp_compare_busy(struct bp_compare *c, bool wait);
+
 #endif

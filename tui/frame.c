@@ -57,6 +57,7 @@ static const struct command commands[] = {
     {"next-slice", "timeline: on this track", "]", ']'},
     {"previous-slice", "timeline: on this track", "[", '['},
     {"slice-to-range", "timeline: A and B around the slice", "r", 'r'},
+    {"next-difference", "timeline: of a function's own cost to the baseline", "x", 'x'},
     {"fold", "timeline: close or open a vCPU's stack", "Space", ' '},
     {"pin", "timeline: keep this track at the top", "p", 'p'},
 };

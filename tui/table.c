@@ -234,7 +234,7 @@ struct bp_err *bp_tables_report(struct bp_tui *tui, struct bp_tables *t, unsigne
 		}
 	}
 	if (!rq.view && !rq.diff) {
-		*error = "this bootprof has no such report";
+		*error = "nothing of this kind is recorded by this version of bootprof";
 		return NULL;
 	}
 	if (tab->callers && function == BP_NO_ROW) {

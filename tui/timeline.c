@@ -24,6 +24,7 @@ enum track_kind {
 	TRACK_VCPU, /* which task */
 	TRACK_MODE,
 	TRACK_TOP,   /* the function on top of the stack: where the time goes */
+	TRACK_DIFF,  /* with a baseline: how the own cost of that function changed */
 	TRACK_STACK, /* one level of it */
 	TRACK_IRQ,
 	TRACK_SYSCALL,
@@ -297,6 +298,35 @@ static void draw_columns(const struct bp_tui *tui, const struct timeline *t, str
 
 			bp_grid_put(g, t->x + k, y, bp_grid_level(g, part > 0.01 ? part : 0.01), style);
 		}
+	}
+}
+
+/* What most of a column's own time is of: does it cost more or less than in the baseline, or is it new? */
+static void draw_changes(struct bp_tui *tui, const struct timeline *t, struct bp_grid *g, int y)
+{
+	static const struct {
+		char sign;
+		unsigned style;
+	} signs[] = {
+	    [BP_CHANGE_NONE] = {' ', BP_STYLE_TEXT},
+	    [BP_CHANGE_MORE] = {'+', BP_STYLE_WARN},
+	    [BP_CHANGE_LESS] = {'-', BP_STYLE_SYSCALL},
+	    [BP_CHANGE_NEW] = {'N', BP_STYLE_MATCH},
+	};
+	const uint8_t *changes = bp_compare_changes(tui->compare, &tui->a->rows, tui->clock, tui->threads);
+
+	if (!changes) {
+		if (bp_compare_busy(tui->compare, false)) {
+			bp_grid_text(g, t->x, y, t->w, BP_STYLE_DIM, "being compared");
+			tui->pending = true;
+		}
+		return;
+	}
+	for (int i = 0; i < t->w; i++) {
+		uint8_t change =
+		    t->cols[i].value < tui->a->rows.n ? changes[t->cols[i].value] : BP_CHANGE_NONE;
+
+		bp_grid_put(g, t->x + i, y, (unsigned char)signs[change].sign, signs[change].style);
 	}
 }
 
@@ -580,6 +610,8 @@ static struct bp_err *add_vcpu(const struct bp_tui *tui, struct timeline *t, con
 	err = add_track(t, (struct track){.kind = TRACK_MODE, .vcpu = v});
 	if (!err)
 		err = add_track(t, (struct track){.kind = TRACK_TOP, .vcpu = v});
+	if (!err && tui->compare)
+		err = add_track(t, (struct track){.kind = TRACK_DIFF, .vcpu = v});
 	for (uint32_t i = 1; i <= levels && !err; i++)
 		err = add_track(t, (struct track){.kind = TRACK_STACK, .vcpu = v, .level = top + i});
 	if (!err)
@@ -605,7 +637,7 @@ static struct bp_err *make_tracks(const struct bp_tui *tui, struct timeline *t, 
 		open += t->fold[v] != FOLD_CLOSED;
 	}
 	/* Five lines of a vCPU are no levels of its stack. */
-	levels = open ? (room - (int)closed) / (int)open - 5 : 0;
+	levels = open ? (room - (int)closed) / (int)open - 5 - (tui->compare != NULL) : 0;
 	if (levels < 4)
 		levels = 4;
 	t->n_tracks = 0;
@@ -649,6 +681,9 @@ static void track_label(const struct bp_tui *tui, const struct timeline *t, cons
 	case TRACK_TOP:
 		snprintf(buf, size, "  top");
 		break;
+	case TRACK_DIFF:
+		snprintf(buf, size, "  diff");
+		break;
 	case TRACK_STACK:
 		if (track->level == t->level_top[track->vcpu] + 1)
 			snprintf(buf, size, "  stack %2" PRIu32, track->level);
@@ -675,8 +710,8 @@ static void track_label(const struct bp_tui *tui, const struct timeline *t, cons
 static void get_columns(const struct timeline *t, const struct bp_lod *lod, const struct track *track)
 {
 	static const uint8_t planes[] = {
-	    [TRACK_VCPU] = BP_PLANE_TASK, [TRACK_MODE] = BP_PLANE_MODE,       [TRACK_TOP] = BP_PLANE_TOP,
-	    [TRACK_IRQ] = BP_PLANE_IRQ,   [TRACK_SYSCALL] = BP_PLANE_SYSCALL,
+	    [TRACK_DIFF] = BP_PLANE_TOP, [TRACK_VCPU] = BP_PLANE_TASK, [TRACK_MODE] = BP_PLANE_MODE,
+	    [TRACK_TOP] = BP_PLANE_TOP,  [TRACK_IRQ] = BP_PLANE_IRQ,   [TRACK_SYSCALL] = BP_PLANE_SYSCALL,
 	};
 	const struct bp_lod_task *tasks;
 	size_t n;
@@ -701,7 +736,7 @@ static void get_columns(const struct timeline *t, const struct bp_lod *lod, cons
 		       t->edges, (size_t)t->w, t->cols);
 }
 
-static void draw_track(const struct bp_tui *tui, struct timeline *t, struct bp_grid *g, int y,
+static void draw_track(struct bp_tui *tui, struct timeline *t, struct bp_grid *g, int y,
 		       const struct track *track, const struct bp_lod *lod)
 {
 	bool selected = same_track(track, &t->sel);
@@ -720,7 +755,10 @@ static void draw_track(const struct bp_tui *tui, struct timeline *t, struct bp_g
 		draw_console(tui, t, g, y);
 	} else {
 		get_columns(t, lod, track);
-		draw_columns(tui, t, g, y, track);
+		if (track->kind == TRACK_DIFF)
+			draw_changes(tui, t, g, y);
+		else
+			draw_columns(tui, t, g, y, track);
 		if (selected && cursor >= 0 && cursor < t->w)
 			t->cell = t->cols[cursor];
 	}
@@ -1213,6 +1251,35 @@ static struct bp_err *step_slice(struct bp_tui *tui, struct timeline *t, bool ba
 	return NULL;
 }
 
+/* The next call of a function whose own cost changed. */
+static struct bp_err *next_change(struct bp_tui *tui, struct timeline *t, bool back)
+{
+	const uint8_t *changes =
+	    tui->compare ? bp_compare_changes(tui->compare, &tui->a->rows, tui->clock, tui->threads) : NULL;
+	struct bp_index_query q = {
+	    .rows = changes, .vcpu = -1, .ns = tui->cursor_ns, .back = back, .max_blocks = 1024};
+	struct bp_index_hit hit;
+	struct bp_err *err;
+	struct track track;
+
+	if (!changes) {
+		bp_tui_warn(tui,
+			    !tui->compare ? "there is no --baseline to differ from" : "not compared yet");
+		return NULL;
+	}
+	err = bp_index_find(tui->index, &q, &hit);
+	if (err || !hit.found) {
+		bp_tui_say(tui, back ? "no difference before this" : "no difference after this");
+		return err;
+	}
+	track = (struct track){.kind = TRACK_STACK, .vcpu = hit.vcpu, .level = hit.depth};
+	take_track(tui, t, &track);
+	tui->selected = hit.row;
+	bp_tui_look_at(tui, hit.ns);
+	bp_tui_changed(tui);
+	return NULL;
+}
+
 static void parent(struct bp_tui *tui, struct timeline *t)
 {
 	struct track up = t->sel;
@@ -1460,6 +1527,9 @@ static struct bp_err *timeline_key(struct bp_tui *tui, void *self, const struct 
 			bp_tui_say(tui, "no slice here");
 		}
 		return NULL;
+	case 'x':
+	case 'Z':
+		return next_change(tui, t, key->code == 'Z');
 	case 'p':
 		pin(tui, t);
 		return NULL;
@@ -1537,9 +1607,9 @@ static void timeline_adopt(struct bp_tui *tui, void *self, void *old)
 static bool timeline_busy(struct bp_tui *tui, void *self, bool wait)
 {
 	struct timeline *t = self;
+	bool busy = t->host && !bp_host_done(t->host, wait);
 
-	(void)tui;
-	return t->host && !bp_host_done(t->host, wait);
+	return (tui->compare && bp_compare_busy(tui->compare, wait)) || busy;
 }
 
 static const struct bp_tui_help help[] = {
@@ -1553,6 +1623,7 @@ static const struct bp_tui_help help[] = {
     {"F", "everything"},
     {"[ ] , .", "previous and next slice on this track (phase, console line)"},
     {"{ }", "the calling function; the longest call that it makes"},
+    {"x Z", "next and previous difference to the baseline: a call that costs more or less"},
     {"r", "range A..B around the slice under the cursor"},
     {"Space", "of a vCPU: all levels of its stack, none, as many as there is room for"},
     {"Tab", "the next vCPU"},
