@@ -67,6 +67,7 @@ static const struct command commands[] = {
 /* Command @i: first the frame's own, then a screen each. */
 static bool command_at(unsigned i, struct command *c)
 {
+	*c = (struct command){.name = ""};
 	if (i < N_COMMANDS) {
 		*c = commands[i];
 		return true;
