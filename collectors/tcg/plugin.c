@@ -6,7 +6,7 @@
  * starts of translation blocks: the first instruction of a function (an *entry*, by call or by jump),
  * and the instruction after a call (a *landing*). Each time such a block starts, one record goes
  * out: which place, the stack pointer, host time and instructions executed so far. From the
- * stack pointer the recorder (stack.c) knows exactly which calls have returned, whatever way was taken
+ * stack pointer the recorder (engine.c) knows exactly which calls have returned, whatever way was taken
  * between two records: tail calls, thunks, unwinding, stack switches.
  *
  * Why block starts and not call and return instructions: TCG keeps guest registers in host
