@@ -364,6 +364,7 @@ struct bp_err *bp_gate_statistical(struct bp_gate *g, const struct bp_gate_serie
 		/* Each of several metrics may err: together no more often than one. */
 		double alpha = bp_gate_significance(o, s->name) / (double)n;
 		struct bp_gate_metric *m = bp_gate_metric(g, s->name, "ns");
+		char interval[64] = "too few for an interval";
 		struct bp_pairs p;
 		struct bp_err *err;
 		const char *says;
@@ -399,11 +400,11 @@ struct bp_err *bp_gate_statistical(struct bp_gate *g, const struct bp_gate_serie
 			break;
 		}
 		bp_gate_worse(g, m->verdict);
-		if (asprintf(&m->text,
-			     "%s: %+.1f%% (90%% interval %+.1f%% to %+.1f%%), p = %.2g, %zu pairs; up to "
-			     "%+.1f%% is noise",
-			     says, 100 * (p.ratio - 1), 100 * (p.low - 1), 100 * (p.high - 1), p.p_slower,
-			     p.n, 100 * noise) < 0)
+		if (isfinite(p.high))
+			snprintf(interval, sizeof(interval), "90%% interval %+.1f%% to %+.1f%%",
+				 100 * (p.low - 1), 100 * (p.high - 1));
+		if (asprintf(&m->text, "%s: %+.1f%% (%s), p = %.2g, %zu pairs; up to %+.1f%% is noise", says,
+			     100 * (p.ratio - 1), interval, p.p_slower, p.n, 100 * noise) < 0)
 			m->text = NULL;
 	}
 	return NULL;

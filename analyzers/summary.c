@@ -125,6 +125,26 @@ void bp_summary_destroy(struct bp_summary *s)
 	free(s);
 }
 
+struct bp_err *bp_summary_add_run(struct bp_summary *s, const struct bp_summary *boot)
+{
+	struct bp_sum_run *runs = realloc(s->runs, (s->n_runs + 1) * sizeof(*runs));
+	uint64_t *phase_ns = calloc(s->n_phases + 1, sizeof(*phase_ns));
+
+	if (runs)
+		s->runs = runs;
+	if (!runs || !phase_ns) {
+		free(phase_ns);
+		return bp_err_nomem();
+	}
+	for (size_t i = 0; i < s->n_phases; i++) {
+		uint32_t p = bp_summary_phase(boot, s->phases[i].name);
+
+		phase_ns[i] = p == BP_SUM_NONE ? 0 : boot->phases[p].ns;
+	}
+	runs[s->n_runs++] = (struct bp_sum_run){boot->start, boot->ns, boot->insns, phase_ns};
+	return NULL;
+}
+
 uint32_t bp_summary_find(const struct bp_summary *s, const char *name, const char *module)
 {
 	for (size_t i = 0; i < s->n_funcs; i++) {

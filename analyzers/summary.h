@@ -158,6 +158,9 @@ struct bp_err *bp_summary_set_command(struct bp_summary *s, const char *const *a
 /** bp_summary_prune() - keep the @max paths with the highest share of the boot; the others go into rests */
 struct bp_err *bp_summary_prune(struct bp_summary *s, size_t max) BP_MUST_CHECK;
 
+/** bp_summary_add_run() - add the times of @boot (which may be @s) to the series of @s */
+struct bp_err *bp_summary_add_run(struct bp_summary *s, const struct bp_summary *boot) BP_MUST_CHECK;
+
 /** bp_summary_find() - function by name, and by module unless @module is NULL; BP_SUM_NONE if none */
 uint32_t bp_summary_find(const struct bp_summary *s, const char *name, const char *module);
 

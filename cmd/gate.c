@@ -721,16 +721,24 @@ static struct bp_err *judge_series(struct request *rq, double before, double now
 static struct bp_err *one_of_pair(struct request *rq, char **argv, struct boots *boots,
 				  struct samples *samples)
 {
-	bp_cleanup(bp_summary_destroyp) struct bp_summary *s = NULL;
+	struct bp_summary *s = NULL, *first;
 	struct bp_err *err = boot(rq, argv, &s);
 
 	if (err)
 		return err;
 	err = add_sample(rq, samples, s, NULL);
-	/* One of each is enough to say what changed; what is kept is small. */
-	if (!err && (!boots->n || boots->list[boots->n - 1]->baseline))
-		err = add_boot(boots, bp_steal(s));
-	return err;
+	/* One of each is enough to say what changed; of the others only times are kept. */
+	if (err || (boots->n && !boots->list[boots->n - 1]->baseline)) {
+		first = err ? NULL : boots->list[boots->n - 1];
+		if (first)
+			err = bp_summary_add_run(first, s);
+		bp_summary_destroy(s);
+		return err;
+	}
+	err = bp_summary_add_run(s, s);
+	if (err)
+		bp_summary_destroy(s);
+	return err ? err : add_boot(boots, s);
 }
 
 /* Boots in turn: old new, new old, old new ... until it is decided. */
@@ -864,34 +872,13 @@ static struct bp_err *measure_floor(struct request *rq, struct bp_summary *s)
 	return err;
 }
 
-static struct bp_err *save_runs(const struct request *rq, struct bp_summary *s)
+static struct bp_err *add_runs(const struct boots *b, struct bp_summary *s)
 {
-	/* Of a series that was recorded, times by phase are known of the boots that were kept only. */
-	s->runs = calloc(rq->new_samples.n + 1, sizeof(*s->runs));
-	if (!s->runs)
-		return bp_err_nomem();
-	for (size_t i = 0; i < rq->new_samples.n; i++) {
-		struct bp_sum_run *r = &s->runs[s->n_runs];
+	struct bp_err *err = NULL;
 
-		r->phase_ns = calloc(s->n_phases + 1, sizeof(*r->phase_ns));
-		if (!r->phase_ns)
-			return bp_err_nomem();
-		s->n_runs++;
-		r->start = rq->new_samples.start[i];
-		for (size_t k = 0; k < rq->n_metrics; k++) {
-			double v = rq->new_samples.values[i * rq->n_metrics + k];
-			uint32_t phase;
-
-			if (!strcmp(rq->metrics[k], "time"))
-				r->ns = (uint64_t)v;
-			if (strncmp(rq->metrics[k], "phase:", 6))
-				continue;
-			phase = bp_summary_phase(s, rq->metrics[k] + 6);
-			if (phase != BP_SUM_NONE)
-				r->phase_ns[phase] = (uint64_t)v;
-		}
-	}
-	return NULL;
+	for (size_t i = 0; i < b->n && !err; i++)
+		err = bp_summary_add_run(s, b->list[i]);
+	return err;
 }
 
 static struct bp_err *save(struct request *rq, bool exact)
@@ -907,8 +894,8 @@ static struct bp_err *save(struct request *rq, bool exact)
 		return NULL;
 	if (exact && rq->qemu && rq->floor_runs)
 		err = measure_floor(rq, s);
-	if (!err && !exact && rq->new_samples.n > 1)
-		err = save_runs(rq, s);
+	if (!err && !exact && !s->n_runs && rq->new_boots.n > 1)
+		err = add_runs(&rq->new_boots, s);
 	if (!err)
 		err = bp_boot_inputs(s);
 	if (!err)

@@ -159,6 +159,21 @@ static void test_repeats_and_floor(void **state)
 	bp_summary_destroy(c);
 }
 
+static void test_runs(void **state)
+{
+	struct bp_summary *a = boot(10000, "work", 500, false), *b = boot(20000, "work", 700, false);
+
+	(void)state;
+	ok(bp_summary_add_run(a, a));
+	ok(bp_summary_add_run(a, b));
+	assert_int_equal(a->n_runs, 2);
+	assert_int_equal(a->runs[1].insns, 120700);
+	assert_int_equal(a->runs[1].ns, 1000000000);
+	assert_int_equal(a->runs[0].phase_ns[2], 500000000);
+	bp_summary_destroy(a);
+	bp_summary_destroy(b);
+}
+
 static void test_statistical(void **state)
 {
 	double a[30], b[30];
@@ -301,6 +316,7 @@ int main(void)
 	    cmocka_unit_test(test_renamed),
 	    cmocka_unit_test(test_repeats_and_floor),
 	    cmocka_unit_test(test_statistical),
+	    cmocka_unit_test(test_runs),
 	    cmocka_unit_test(test_budget),
 	    cmocka_unit_test(test_budget_errors),
 	    cmocka_unit_test(test_write_budget),
