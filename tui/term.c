@@ -17,6 +17,8 @@
 #include <unistd.h>
 
 #define DOUBLE_MS 400
+/* Of those that come together, curses keeps eight. */
+#define MOUSE_EVENTS 8
 
 struct bp_term {
 	SCREEN *screen;
@@ -29,6 +31,8 @@ struct bp_term {
 	bool pressed;
 	int64_t press_ms; /* the last press of the button, and where */
 	int press_x, press_y;
+	MEVENT mouse[MOUSE_EVENTS]; /* what the mouse did and was not handed out yet, the newest first */
+	unsigned n_mouse;
 };
 
 /*
@@ -299,13 +303,22 @@ static bool is_double(struct bp_term *t, const MEVENT *m)
 	return twice;
 }
 
+/*
+ * What reaches the program together, curses reports as one KEY_MOUSE; getmouse() then gives the events from
+ * the newest to the oldest (ncurses lib_mouse.c). All are taken, or a press would be lost behind its release.
+ */
+static void take_mouse(struct bp_term *t)
+{
+	while (t->n_mouse < MOUSE_EVENTS && getmouse(&t->mouse[t->n_mouse]) == OK)
+		t->n_mouse++;
+}
+
+/* The oldest event of the mouse, of which there is one. */
 static void mouse_key(struct bp_term *t, struct bp_key *key)
 {
-	MEVENT m;
+	MEVENT m = t->mouse[--t->n_mouse];
 
 	key->code = BP_KEY_NONE;
-	if (getmouse(&m) != OK)
-		return;
 	key->x = m.x;
 	key->y = m.y;
 	if (m.bstate & BUTTON4_PRESSED)
@@ -349,6 +362,10 @@ bool bp_term_key(struct bp_term *t, int timeout_ms, struct bp_key *key)
 	int what;
 
 	*key = (struct bp_key){0};
+	if (t->n_mouse) {
+		mouse_key(t, key);
+		return true;
+	}
 	timeout(timeout_ms);
 	errno = 0;
 	what = get_wch(&c);
@@ -358,7 +375,9 @@ bool bp_term_key(struct bp_term *t, int timeout_ms, struct bp_key *key)
 	}
 	if (what == KEY_CODE_YES) {
 		if (c == KEY_MOUSE) {
-			mouse_key(t, key);
+			take_mouse(t);
+			if (t->n_mouse)
+				mouse_key(t, key);
 			return true;
 		}
 		for (size_t i = 0; i < sizeof(keys) / sizeof(keys[0]); i++) {

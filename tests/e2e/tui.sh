@@ -152,11 +152,17 @@ mouse()
 {
 	tm send-keys -H $(printf '\033[<%d;%d;%d%s' "$1" "$2" "$3" "${4:-M}" | od -An -tx1 -v)
 }
+# click X Y: press and release reach the program in one read
+click()
+{
+	tm send-keys -H $(printf '\033[<0;%d;%dM\033[<0;%d;%dm' "$1" "$2" "$1" "$2" | od -An -tx1 -v)
+}
 start xterm-256color 100x30
 appears 'started' '^\[1 Timeline\]'
 mouse 0 27 1 ; mouse 0 27 1 m
 appears 'a click on a tab' '\[3 Functions\]'
-tm send-keys 1
+click 5 1
+appears 'press and release at once' '^\[1 Timeline\]'
 mouse 0 40 9 ; mouse 0 40 9 m
 appears 'a click selects the track' '^> stack  1'
 mouse 16 40 9
