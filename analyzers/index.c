@@ -571,13 +571,18 @@ struct bp_err *bp_index_look(struct bp_index *ix, uint64_t from_ns, uint64_t to_
 {
 	uint64_t span = to_ns > from_ns ? to_ns - from_ns : 1, bucket = span / (columns ? columns : 1) / 2;
 	uint64_t start, end;
+	unsigned shift = 0;
 	struct bp_err *err = NULL;
 
-	if (!bucket)
-		bucket = 1;
+	/* Buckets are powers of two long. */
+	while (bucket >> shift > 1)
+		shift++;
+	bucket = (uint64_t)1 << shift;
 	lock_asking(ix);
 	ix->fine = true;
 	bp_lod_range(ix->whole, &start, &end);
+	if (to_ns > end)
+		to_ns = end;
 	if (bp_lod_bucket_ns(ix->whole) <= bucket) {
 		ix->wanted = false;
 		ix->want_number++;
@@ -587,12 +592,11 @@ struct bp_err *bp_index_look(struct bp_index *ix, uint64_t from_ns, uint64_t to_
 	} else {
 		/* Half a window more on either side, so that panning has something to go on with. */
 		uint64_t from = from_ns > span / 2 ? from_ns - span / 2 : 0, to = to_ns + span / 2;
-		size_t buckets = 1;
+		size_t buckets;
 
 		if (to > end)
 			to = end;
-		while (buckets < (to - from) / bucket)
-			buckets *= 2;
+		buckets = to > from ? (size_t)((to - from - 1) >> shift) + 1 : 1;
 		if (window_cost(ix, from, to, SYNC_COST) <= SYNC_COST) {
 			struct bp_lod *lod = NULL;
 

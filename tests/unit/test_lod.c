@@ -364,13 +364,29 @@ static void index_windows(void **state)
 		assert_int_equal(done, total);
 		assert_int_equal(total, BLOCKS);
 		for (uint64_t span = end; span > 100; span /= 3) {
-			const struct bp_lod *lod;
+			const struct bp_lod *lod, *same;
 			uint64_t from = (end - span) / 2, edges[11], start, to, width;
 
 			ok(bp_index_look(ix, from, from + span, 40, &lod));
 			bp_index_done(ix);
 			ok(bp_index_wait(ix));
+			/* What was made for a window serves it from then on, also when it reaches over the
+			 * end. */
+			ok(bp_index_look(ix, end - span, end + span, 80, &lod));
+			bp_index_done(ix);
+			ok(bp_index_wait(ix));
+			ok(bp_index_look(ix, end - span, end + span, 80, &lod));
+			bp_index_done(ix);
+			ok(bp_index_look(ix, end - span, end + span, 80, &same));
+			bp_index_done(ix);
+			assert_ptr_equal(same, lod);
 			ok(bp_index_look(ix, from, from + span, 40, &lod));
+			bp_index_done(ix);
+			ok(bp_index_wait(ix));
+			ok(bp_index_look(ix, from, from + span, 40, &lod));
+			bp_index_done(ix);
+			ok(bp_index_look(ix, from, from + span, 40, &same));
+			assert_ptr_equal(same, lod);
 			assert_true(bp_index_fine(ix));
 			assert_true(bp_lod_bucket_ns(lod) <= span / 40 || bp_lod_bucket_ns(lod) == 1);
 			/* Edges where buckets of each level end, so that the comparison is exact. */
