@@ -210,7 +210,7 @@ static double larger(double a, double b)
 static struct bp_err *exact_metric(struct bp_gate *g, const char *name, int64_t from, int64_t to, double grow)
 {
 	struct bp_gate_metric *m = bp_gate_metric(g, name, "insns");
-	char a[BP_UNITS_MAX], b[BP_UNITS_MAX];
+	char a[BP_UNITS_MAX], b[BP_UNITS_MAX], ratio[48] = "there were none";
 
 	if (!m)
 		return bp_err_nomem();
@@ -221,9 +221,13 @@ static struct bp_err *exact_metric(struct bp_gate *g, const char *name, int64_t 
 		return NULL;
 	m->verdict = BP_GATE_REGRESSION;
 	bp_gate_worse(g, BP_GATE_REGRESSION);
-	if (asprintf(&m->text, "%s instructions more (%+.3f%%), %s are allowed",
-		     bp_units_icount(a, to - from), from ? 100 * (double)(to - from) / (double)from : 0.0,
-		     bp_units_icount(b, (int64_t)grow)) < 0)
+	/* Beyond ten times as many, a percentage is only long. */
+	if (from > 0 && to / from < 10)
+		snprintf(ratio, sizeof(ratio), "%+.3f%%", 100 * (double)(to - from) / (double)from);
+	else if (from > 0)
+		snprintf(ratio, sizeof(ratio), "there were %s", bp_units_icount(b, from));
+	if (asprintf(&m->text, "%s instructions more (%s), %s are allowed", bp_units_icount(a, to - from),
+		     ratio, bp_units_icount(b, (int64_t)grow)) < 0)
 		m->text = NULL;
 	return NULL;
 }
