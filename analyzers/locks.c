@@ -7,21 +7,20 @@
 #include <string.h>
 
 #include "analyzers/guest_at.h"
-#include "analyzers/view.h"
-#include "analyzers/waits.h"
+#include "analyzers/parts.h"
 #include "core/cleanup.h"
 
 #define NOT_RECORDED 0 /* address of locks that the trace does not give one for */
 
-struct locks {
+struct bp_locks {
 	struct bp_analysis *a;
 	struct bp_waits *w;
-	struct bp_guest_at *guest;
-	struct bp_tally locks;   /* address, type */
-	struct bp_tally waiters; /* address, thread, call site, guest function, its caller */
-	struct bp_tally holders; /* address, thread, how and what it did, site, guest function, its caller;
-				    extra: stack */
-	struct bp_tally others;  /* word, type */
+	struct bp_guest_at *guest; /* NULL: nobody asks for it */
+	struct bp_tally locks;     /* address, type */
+	struct bp_tally waiters;   /* address, thread, call site, guest function, its caller */
+	struct bp_tally holders;   /* address, thread, how and what it did, site, guest function, its caller;
+				      extra: stack */
+	struct bp_tally others;    /* word, type */
 	struct bp_futex_wait *waits; /* with mutexes; kept until what the guest did is known */
 	size_t n_waits, cap_waits;
 	size_t *asked; /* per wait: questions about the waiter, about the holder; plus 1 */
@@ -32,7 +31,7 @@ struct locks {
 /* For each wait two questions: what did the guest on the waiter's vCPU, and on the holder's? */
 static void on_futex(void *ctx, const struct bp_waits *w, const struct bp_futex_wait *f)
 {
-	struct locks *x = ctx;
+	struct bp_locks *x = ctx;
 
 	if (!bp_waits_listed(x->a->query, w, f->thread))
 		return;
@@ -58,7 +57,7 @@ static void on_futex(void *ctx, const struct bp_waits *w, const struct bp_futex_
 /* Where the futex calls themselves were not traced. */
 static void on_off(void *ctx, const struct bp_waits *w, const struct bp_off *off)
 {
-	struct locks *x = ctx;
+	struct bp_locks *x = ctx;
 	struct bp_futex_wait f = {
 	    .thread = off->thread,
 	    .op = 0x80,
@@ -77,7 +76,7 @@ static void on_off(void *ctx, const struct bp_waits *w, const struct bp_off *off
 	(void)x;
 }
 
-static struct bp_err *ask_guest(struct locks *x)
+static struct bp_err *ask_guest(struct bp_locks *x)
 {
 	struct bp_err *err = bp_guest_at_create(x->a, &x->guest);
 
@@ -97,7 +96,14 @@ static struct bp_err *ask_guest(struct locks *x)
 	return err ? err : bp_guest_at_answer(x->guest);
 }
 
-static void sum(struct locks *x)
+static void guest_of(const struct bp_locks *x, size_t question, uint32_t *row, uint32_t *caller)
+{
+	*row = *caller = BP_WALK_NO_FUNC;
+	if (x->guest)
+		bp_guest_at_get(x->guest, x->asked[question], row, caller);
+}
+
+static void sum(struct bp_locks *x)
 {
 	for (size_t i = 0; i < x->n_waits; i++) {
 		const struct bp_futex_wait *f = &x->waits[i];
@@ -109,13 +115,13 @@ static void sum(struct locks *x)
 		if (f->open && f->addr != NOT_RECORDED)
 			continue;
 		bp_tally_add(&x->locks, (uint64_t[6]){f->addr, f->op & 0x7f}, ns);
-		bp_guest_at_get(x->guest, x->asked[2 * i], &row, &caller);
+		guest_of(x, 2 * i, &row, &caller);
 		t = bp_tally_add(&x->waiters,
 				 (uint64_t[6]){f->addr, x->w->threads[f->thread].pool, f->site, row, caller},
 				 ns);
 		if (t && f->ustack)
 			t->extra = f->ustack;
-		bp_guest_at_get(x->guest, x->asked[2 * i + 1], &row, &caller);
+		guest_of(x, 2 * i + 1, &row, &caller);
 		t = bp_tally_add(
 		    &x->holders,
 		    (uint64_t[6]){f->addr,
@@ -246,7 +252,7 @@ static const uint8_t other_cols[] = {L_LOCK, L_ADDRESS, L_TYPE, L_WAITS, L_TOTAL
 enum which { LOCKS, HOLDERS, WAITERS, OTHERS };
 
 struct table {
-	struct locks *x;
+	struct bp_locks *x;
 	const struct bp_tally *sums;
 	enum which which;
 	const uint8_t *cols;
@@ -254,7 +260,7 @@ struct table {
 };
 
 /* Those that made others wait longest for a lock: "main loop 196, CPU 3/TCG 90". */
-static void list_holders(struct locks *x, uint64_t addr)
+static void list_holders(struct bp_locks *x, uint64_t addr)
 {
 	enum { MOST = 4 };
 	struct {
@@ -300,7 +306,7 @@ static void list_holders(struct locks *x, uint64_t addr)
 		bp_strbuf_addf(&x->text, ", %zu more", more);
 }
 
-static void guest_function(struct locks *x, uint64_t row, uint64_t caller)
+static void guest_function(struct bp_locks *x, uint64_t row, uint64_t caller)
 {
 	char buf[64];
 
@@ -321,7 +327,7 @@ static void cell(void *ctx, size_t i, size_t field, struct bp_cell *c)
 	    [BP_HOLDER_WAKER] = "last waker",
 	};
 	const struct table *t = ctx;
-	struct locks *x = t->x;
+	struct bp_locks *x = t->x;
 	const struct bp_tally_row *row = &t->sums->rows[t->index[i]];
 	const uint64_t *key = row->key;
 	const char *how;
@@ -422,7 +428,8 @@ static const char *shown_columns(const struct table *t, size_t n, char *text, si
 	return text;
 }
 
-static struct bp_err *table(struct locks *x, struct bp_report *r, enum which which)
+static struct bp_err *table(struct bp_locks *x, struct bp_report *r, enum which which, bool main,
+			    size_t limit)
 {
 	static const struct {
 		const char *id, *title, *text;
@@ -460,7 +467,8 @@ static struct bp_err *table(struct locks *x, struct bp_report *r, enum which whi
 	    .sort_time = "wait_total_ns",
 	    .cell = cell,
 	    .ctx = &t,
-	    .main = which == LOCKS,
+	    .main = main,
+	    .limit = limit,
 	};
 	bp_autofree size_t *index = malloc((t.sums->n + 1) * sizeof(*index));
 	char text[160];
@@ -479,8 +487,55 @@ static struct bp_err *table(struct locks *x, struct bp_report *r, enum which whi
 	return bp_view_add(x->a, r, &v);
 }
 
-static void deinit(struct locks *x)
+struct bp_err *bp_locks_table(struct bp_locks *x, struct bp_report *r, bool main, size_t limit)
 {
+	return table(x, r, LOCKS, main, limit);
+}
+
+bool bp_locks_sum(const struct bp_locks *x, size_t i, struct bp_lock_sum *ret)
+{
+	if (i >= x->locks.n)
+		return false;
+	*ret = (struct bp_lock_sum){
+	    .addr = x->locks.rows[i].key[0], .all_ns = x->locks.rows[i].ns, .top = UINT32_MAX};
+	for (size_t k = 0; k < x->waiters.n; k++) {
+		const struct bp_tally_row *row = &x->waiters.rows[k];
+
+		if (row->key[0] == ret->addr && row->key[1] < x->w->n_threads &&
+		    bp_waits_is_vcpu(&x->w->threads[row->key[1]]))
+			ret->ns += row->ns;
+	}
+	for (size_t k = 0; k < x->holders.n; k++) {
+		const struct bp_tally_row *row = &x->holders.rows[k];
+		uint64_t ns = 0;
+
+		if (row->key[0] != ret->addr || row->key[1] >= x->w->n_threads)
+			continue;
+		if (row->key[2] >> 8 == BP_OFF_PREEMPTED)
+			ret->preempted_ns += row->ns;
+		for (size_t j = 0; j < x->holders.n; j++) {
+			const struct bp_tally_row *other = &x->holders.rows[j];
+
+			if (other->key[0] == ret->addr && other->key[1] == row->key[1])
+				ns += other->ns;
+		}
+		if (ns > ret->top_ns) {
+			ret->top_ns = ns;
+			ret->top = (uint32_t)row->key[1];
+		}
+	}
+	return true;
+}
+
+struct bp_waits *bp_locks_waits(struct bp_locks *x)
+{
+	return x->w;
+}
+
+void bp_locks_destroy(struct bp_locks *x)
+{
+	if (!x)
+		return;
 	bp_waits_destroy(x->w);
 	bp_guest_at_destroy(x->guest);
 	bp_tally_deinit(&x->locks);
@@ -490,42 +545,53 @@ static void deinit(struct locks *x)
 	bp_strbuf_deinit(&x->text);
 	free(x->waits);
 	free(x->asked);
+	free(x);
+}
+
+struct bp_err *bp_locks_create(struct bp_analysis *a, bool guest, struct bp_locks **ret)
+{
+	static const struct bp_waits_ops ops = {.on_futex = on_futex, .on_off = on_off};
+	bp_cleanup(bp_locks_destroyp) struct bp_locks *x = calloc(1, sizeof(*x));
+	struct bp_err *err;
+
+	if (!x)
+		return bp_err_nomem();
+	x->a = a;
+	err = bp_waits_run(a->trace, a->walk.from_ns, a->walk.to_ns, &ops, x, &x->w);
+	if (!err && guest)
+		err = ask_guest(x);
+	if (err)
+		return err;
+	sum(x);
+	if (x->failed || x->locks.failed || x->waiters.failed || x->holders.failed || x->others.failed)
+		return bp_err_nomem();
+	*ret = bp_steal(x);
+	return NULL;
 }
 
 static struct bp_err *locks_run(struct bp_analysis *a, struct bp_report *r)
 {
-	static const struct bp_waits_ops ops = {.on_futex = on_futex, .on_off = on_off};
-	bp_cleanup(deinit) struct locks x = {.a = a};
-	struct bp_err *err = bp_waits_run(a->trace, a->walk.from_ns, a->walk.to_ns, &ops, &x, &x.w);
+	bp_cleanup(bp_locks_destroyp) struct bp_locks *x = NULL;
+	struct bp_err *err = bp_locks_create(a, true, &x);
 
-	if (!err)
-		err = ask_guest(&x);
 	if (err)
 		return err;
-	sum(&x);
-	if (x.failed || x.locks.failed || x.waiters.failed || x.holders.failed || x.others.failed)
-		return bp_err_nomem();
-	bp_waits_title(a, x.w, r, "Locks");
-	err = table(&x, r, LOCKS);
-	if (!err)
-		err = table(&x, r, HOLDERS);
-	if (!err)
-		err = table(&x, r, WAITERS);
-	if (!err)
-		err = table(&x, r, OTHERS);
+	bp_waits_title(a, x->w, r, "Locks");
+	for (enum which which = LOCKS; which <= OTHERS && !err; which++)
+		err = table(x, r, which, which == LOCKS, 0);
 	if (err)
 		return err;
-	bp_waits_notes(x.w, r);
-	if (x.locks.n && x.w->lock_events)
+	bp_waits_notes(x->w, r);
+	if (x->locks.n && x->w->lock_events)
 		bp_report_note(r,
 			       "held by: who had the lock when the wait began or let go of it to end the "
 			       "wait, by the probes "
 			       "on the lock functions (lock events); else who ended the wait (last waker)");
-	else if (x.locks.n)
+	else if (x->locks.n)
 		bp_report_note(r, "held by: who ended the wait (last waker); taking a free lock never enters "
 				  "the kernel, so that "
 				  "only probes on the lock functions could tell who had it all the time");
-	if (x.locks.n)
+	if (x->locks.n)
 		bp_report_note(
 		    r, "WAS: running all through the wait, or why the holder was off the CPU last within it");
 	return NULL;
@@ -534,5 +600,6 @@ static struct bp_err *locks_run(struct bp_analysis *a, struct bp_report *r)
 const struct bp_view bp_view_locks = {
     .name = "locks",
     .summary = "contended locks of QEMU: waits, who waited, who held them",
+    .waits = true,
     .run = locks_run,
 };

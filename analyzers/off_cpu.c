@@ -3,8 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "analyzers/view.h"
-#include "analyzers/waits.h"
+#include "analyzers/parts.h"
 #include "core/cleanup.h"
 
 struct off_cpu {
@@ -163,10 +162,30 @@ static void deinit(struct off_cpu *x)
 	free(x->rules);
 }
 
-static struct bp_err *off_cpu_run(struct bp_analysis *a, struct bp_report *r)
+static struct bp_err *sum(struct off_cpu *x)
 {
 	static const struct bp_waits_ops ops = {.on_off = on_off};
-	bp_cleanup(deinit) struct off_cpu x = {.a = a};
+	struct bp_err *err = bp_waits_run(x->a->trace, x->a->walk.from_ns, x->a->walk.to_ns, &ops, x, &x->w);
+	size_t n = 0;
+
+	if (err)
+		return err;
+	if (x->sums.failed)
+		return bp_err_nomem();
+	for (size_t i = 0; i < x->sums.n; i++) {
+		if (x->sums.rows[i].key[0] >= x->w->n_threads ||
+		    !bp_waits_listed(x->a->query, x->w, (uint32_t)x->sums.rows[i].key[0]) ||
+		    x->sums.rows[i].ns < x->a->query->min_ns)
+			continue;
+		x->total_ns += x->sums.rows[i].ns;
+		x->sums.rows[n++] = x->sums.rows[i];
+	}
+	x->sums.n = n;
+	return NULL;
+}
+
+static struct bp_err *table(struct off_cpu *x, struct bp_report *r, bool main, size_t limit)
+{
 	struct bp_view_table v = {
 	    .id = "off_cpu",
 	    .title = "Off the CPU, by thread, reason and stack",
@@ -174,28 +193,33 @@ static struct bp_err *off_cpu_run(struct bp_analysis *a, struct bp_report *r)
 	    .n_fields = BP_ARRAY_SIZE(fields),
 	    .text_time = "count,total_ns,max_ns,thread,class,where,lock,rule",
 	    .sort_time = "total_ns",
+	    .n_rows = x->sums.n,
 	    .cell = cell,
-	    .ctx = &x,
-	    .main = true,
+	    .ctx = x,
+	    .main = main,
+	    .limit = limit,
 	};
-	struct bp_err *err = bp_waits_run(a->trace, a->walk.from_ns, a->walk.to_ns, &ops, &x, &x.w);
-	size_t n = 0;
+
+	return bp_view_add(x->a, r, &v);
+}
+
+struct bp_err *bp_off_cpu_table(struct bp_analysis *a, struct bp_report *r, size_t limit)
+{
+	bp_cleanup(deinit) struct off_cpu x = {.a = a};
+	struct bp_err *err = sum(&x);
+
+	return err ? err : table(&x, r, false, limit);
+}
+
+static struct bp_err *off_cpu_run(struct bp_analysis *a, struct bp_report *r)
+{
+	bp_cleanup(deinit) struct off_cpu x = {.a = a};
+	struct bp_err *err = sum(&x);
 
 	if (err)
 		return err;
-	if (x.sums.failed)
-		return bp_err_nomem();
-	for (size_t i = 0; i < x.sums.n; i++) {
-		if (x.sums.rows[i].key[0] >= x.w->n_threads ||
-		    !bp_waits_listed(a->query, x.w, (uint32_t)x.sums.rows[i].key[0]) ||
-		    x.sums.rows[i].ns < a->query->min_ns)
-			continue;
-		x.total_ns += x.sums.rows[i].ns;
-		x.sums.rows[n++] = x.sums.rows[i];
-	}
-	v.n_rows = n;
 	bp_waits_title(a, x.w, r, "Off the CPU");
-	err = bp_view_add(a, r, &v);
+	err = table(&x, r, true, 0);
 	if (err)
 		return err;
 	bp_waits_notes(x.w, r);
@@ -205,5 +229,6 @@ static struct bp_err *off_cpu_run(struct bp_analysis *a, struct bp_report *r)
 const struct bp_view bp_view_off_cpu = {
     .name = "off-cpu",
     .summary = "why threads of QEMU left the CPU, for how long, and with which stacks",
+    .waits = true,
     .run = off_cpu_run,
 };

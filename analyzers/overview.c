@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /* The first view: phases, hottest functions, landmarks, system calls, processes, and what to look at next. */
 #include <inttypes.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "analyzers/findings.h"
 #include "analyzers/functions.h"
 #include "analyzers/parts.h"
 #include "analyzers/phases.h"
@@ -69,11 +69,6 @@ static const char *const landmarks[] = {
 
 /* ---- what to look at next ---- */
 
-struct finding {
-	char *text, *command;
-	double share; /* of the run, percent; negative: no such figure */
-};
-
 /* Time that the boot (its first process, and those of user space) slept in functions that wait for a timeout.
  */
 struct waits {
@@ -91,9 +86,8 @@ struct overview {
 	struct bp_first_calls first;
 	struct bp_syscalls syscalls;
 	struct bp_processes processes;
-	struct finding *findings;
-	size_t n_findings;
-	bool failed;
+	struct bp_findings findings;
+	struct bp_locks *locks; /* NULL: there are no waits of the host */
 };
 
 static void overview_deinit(struct overview *o)
@@ -106,11 +100,8 @@ static void overview_deinit(struct overview *o)
 	free(o->waits.sleep_ns);
 	free(o->waits.timeout);
 	free(o->waits.forever);
-	for (size_t i = 0; i < o->n_findings; i++) {
-		free(o->findings[i].text);
-		free(o->findings[i].command);
-	}
-	free(o->findings);
+	bp_findings_deinit(&o->findings);
+	bp_locks_destroy(o->locks);
 }
 
 static bool waits_for_a_timeout(const struct bp_row *row)
@@ -164,66 +155,6 @@ static struct bp_err *waits_init(struct waits *x, struct bp_analysis *a)
 	return NULL;
 }
 
-/* Add @s as one word of a shell command. */
-static void add_word(struct bp_strbuf *sb, const char *s)
-{
-	if (*s && strspn(s, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.,:/@%+-") ==
-		      strlen(s)) {
-		bp_strbuf_adds(sb, s);
-		return;
-	}
-	bp_strbuf_addc(sb, '\'');
-	for (; *s; s++) {
-		if (*s == '\'')
-			bp_strbuf_adds(sb, "'\\''");
-		else
-			bp_strbuf_addc(sb, *s);
-	}
-	bp_strbuf_addc(sb, '\'');
-}
-
-/*
- * @command: arguments of bootprof; @word: a name of the guest that goes behind them, NULL: none.
- */
-static void find(struct overview *o, double share, const char *command, const char *word, const char *fmt,
-		 ...) BP_PRINTF(5, 6);
-
-static void find(struct overview *o, double share, const char *command, const char *word, const char *fmt,
-		 ...)
-{
-	const char *path = bp_trace_path(o->a->trace);
-	bp_cleanup(bp_strbuf_deinit) struct bp_strbuf sb = BP_STRBUF_INIT;
-	struct finding *list = realloc(o->findings, (o->n_findings + 1) * sizeof(*list)), *f;
-	char text[512];
-	va_list ap;
-
-	if (!list) {
-		o->failed = true;
-		return;
-	}
-	o->findings = list;
-	va_start(ap, fmt);
-	vsnprintf(text, sizeof(text), fmt, ap);
-	va_end(ap);
-	bp_strbuf_addf(&sb, "bootprof %s", command);
-	if (word) {
-		bp_strbuf_addc(&sb, ' ');
-		add_word(&sb, word);
-	}
-	if (path && strcmp(path, "bootprof.data")) {
-		bp_strbuf_adds(&sb, " -i ");
-		add_word(&sb, path);
-	}
-	if (o->a->query->clock == BP_CLOCK_INSNS && strncmp(command, "info", 4))
-		bp_strbuf_adds(&sb, " --clock=insns");
-	f = &list[o->n_findings];
-	f->text = strdup(text);
-	f->command = strdup(bp_strbuf_str(&sb));
-	f->share = share;
-	o->n_findings++;
-	o->failed |= !f->text || !f->command;
-}
-
 static double percent(uint64_t part, uint64_t whole)
 {
 	return whole ? 100.0 * (double)part / (double)whole : 0;
@@ -239,15 +170,15 @@ static void find_losses(struct overview *o)
 	char t[BP_UNITS_MAX];
 
 	if (d->unfinished || d->bad_chunks || d->missing_chunks || a->stats.damaged_blocks)
-		find(o, -1, "info", NULL, "the recording is not whole");
+		bp_find(&o->findings, -1, "info", NULL, "the recording is not whole");
 	if (lost)
-		find(o, -1, "info", NULL, "%" PRIu64 " events lost while recording", lost);
+		bp_find(&o->findings, -1, "info", NULL, "%" PRIu64 " events lost while recording", lost);
 	if (unaccounted > 1)
-		find(o, unaccounted, "report phases", NULL, "%s are in no phase",
-		     bp_units_ns(t, (int64_t)a->unaccounted_ns));
+		bp_find(&o->findings, unaccounted, "report phases", NULL, "%s are in no phase",
+			bp_units_ns(t, (int64_t)a->unaccounted_ns));
 	if (uncovered > 1)
-		find(o, uncovered, "report phases", NULL, "vCPU 0 tells nothing of %s",
-		     bp_units_ns(t, (int64_t)o->phases.uncovered_ns));
+		bp_find(&o->findings, uncovered, "report phases", NULL, "vCPU 0 tells nothing of %s",
+			bp_units_ns(t, (int64_t)o->phases.uncovered_ns));
 }
 
 static void find_in_phases(struct overview *o)
@@ -267,12 +198,13 @@ static void find_in_phases(struct overview *o)
 			firmware += size;
 	}
 	if (percent(decompressor, whole) > 10)
-		find(o, percent(decompressor, whole), "report functions --phase decompressor", NULL,
-		     "the kernel unpacks itself: another compression, or an uncompressed kernel, would be "
-		     "faster");
+		bp_find(&o->findings, percent(decompressor, whole), "report functions --phase decompressor",
+			NULL,
+			"the kernel unpacks itself: another compression, or an uncompressed kernel, would be "
+			"faster");
 	if (percent(firmware, whole) > 10)
-		find(o, percent(firmware, whole), "report functions --phase firmware", NULL,
-		     "firmware and option ROMs");
+		bp_find(&o->findings, percent(firmware, whole), "report functions --phase firmware", NULL,
+			"firmware and option ROMs");
 	for (size_t i = 0; i < o->phases.n_initcalls; i++) {
 		const struct bp_initcall_time *x = &o->phases.initcalls[i];
 		double share = percent(by_time ? x->ns : x->insns, whole);
@@ -280,11 +212,13 @@ static void find_in_phases(struct overview *o)
 		const char *name = bp_row_name(&a->rows, x->row, buf);
 
 		if (share > 10)
-			find(o, share, "report tree -F", name, "initcall %s (%s)", name, x->level);
+			bp_find(&o->findings, share, "report tree -F", name, "initcall %s (%s)", name,
+				x->level);
 	}
 	if (percent(o->phases.halted_ns, a->end_ns) > 10)
-		find(o, percent(o->phases.halted_ns, a->end_ns), "report functions --sort sleep", NULL,
-		     "vCPUs were halted for %s in all", bp_units_ns(t, (int64_t)o->phases.halted_ns));
+		bp_find(&o->findings, percent(o->phases.halted_ns, a->end_ns),
+			"report functions --sort sleep", NULL, "vCPUs were halted for %s in all",
+			bp_units_ns(t, (int64_t)o->phases.halted_ns));
 }
 
 static void find_in_functions(struct overview *o)
@@ -313,15 +247,16 @@ static void find_in_functions(struct overview *o)
 
 		if (100 * self / all > 10 && (row->space == BP_SPACE_KERNEL ||
 					      row->space == BP_SPACE_MODULE || row->space == BP_SPACE_USER))
-			find(o, 100 * self / all, "report tree --callers -F", name,
-			     "%s itself, %" PRIu64 " call%s", name, x->calls, x->calls == 1 ? "" : "s");
+			bp_find(&o->findings, 100 * self / all, "report tree --callers -F", name,
+				"%s itself, %" PRIu64 " call%s", name, x->calls, x->calls == 1 ? "" : "s");
 		if (percent(o->waits.sleep_ns[i], a->end_ns) > 5)
-			find(o, percent(o->waits.sleep_ns[i], a->end_ns), "report tree --callers -F", name,
-			     "processes slept for %s in %s", bp_units_ns(t, (int64_t)o->waits.sleep_ns[i]),
-			     name);
+			bp_find(&o->findings, percent(o->waits.sleep_ns[i], a->end_ns),
+				"report tree --callers -F", name, "processes slept for %s in %s",
+				bp_units_ns(t, (int64_t)o->waits.sleep_ns[i]), name);
 	}
 	if (all > 0 && 100 * nameless / all > 1)
-		find(o, 100 * nameless / all, "report modules", NULL, "kernel code without a name");
+		bp_find(&o->findings, 100 * nameless / all, "report modules", NULL,
+			"kernel code without a name");
 }
 
 static void find_in_syscalls(struct overview *o)
@@ -335,9 +270,10 @@ static void find_in_syscalls(struct overview *o)
 		double share = percent(x->cpu_ns, a->end_ns);
 
 		if (share > 10)
-			find(o, share, "report syscalls --process", bp_analysis_task_name(a, x->task, name),
-			     "%" PRIu64 " x %s of %s", x->calls, bp_syscall_name(x->nr, nr, sizeof(nr)),
-			     bp_analysis_task_name(a, x->task, name));
+			bp_find(&o->findings, share, "report syscalls --process",
+				bp_analysis_task_name(a, x->task, name), "%" PRIu64 " x %s of %s", x->calls,
+				bp_syscall_name(x->nr, nr, sizeof(nr)),
+				bp_analysis_task_name(a, x->task, name));
 	}
 }
 
@@ -361,7 +297,7 @@ static void find_in_processes(struct overview *o)
 	size_t n = 0, first = 0;
 
 	if (!list) {
-		o->failed = true;
+		o->findings.failed = true;
 		return;
 	}
 	for (size_t i = 0; i < o->processes.n; i++) {
@@ -380,8 +316,9 @@ static void find_in_processes(struct overview *o)
 		if (i + 1 < n && !compare_names(&list[i], &list[i + 1]))
 			continue;
 		if (percent(size, whole) > 5)
-			find(o, percent(size, whole), "report functions --process", list[i].name,
-			     "%s, %zu process%s", list[i].name, i + 1 - first, i == first ? "" : "es");
+			bp_find(&o->findings, percent(size, whole), "report functions --process",
+				list[i].name, "%s, %zu process%s", list[i].name, i + 1 - first,
+				i == first ? "" : "es");
 		size = 0;
 		first = i + 1;
 	}
@@ -405,65 +342,21 @@ static void find_largest(struct overview *o)
 		}
 	}
 	if (phase)
-		find(o, percent(largest, whole), "report tree --phase", phase->name, "%s, the longest phase",
-		     phase->name);
-}
-
-enum { W_SHARE, W_FINDING, W_COMMAND };
-
-static const struct bp_field finding_fields[] = {
-    [W_SHARE] = {"percent", "SHARE", BP_COL_PERCENT, false},
-    [W_FINDING] = {"finding", "FINDING", BP_COL_STR, false},
-    [W_COMMAND] = {"command", "SEE", BP_COL_STR, false},
-};
-
-static void finding_cell(void *ctx, size_t row, size_t field, struct bp_cell *c)
-{
-	const struct overview *o = ctx;
-	const struct finding *f = &o->findings[row];
-
-	if (field == W_FINDING)
-		bp_cell_str(c, f->text);
-	else if (field == W_COMMAND)
-		bp_cell_str(c, f->command);
-	else if (f->share >= 0)
-		bp_cell_pct(c, f->share, 100);
-}
-
-static int compare_findings(const void *x, const void *y)
-{
-	const struct finding *a = x, *b = y;
-	/* Losses first: they put all other figures in question. */
-	double p = a->share < 0 ? 1e9 : a->share, q = b->share < 0 ? 1e9 : b->share;
-
-	return p < q ? 1 : p > q ? -1 : strcmp(a->text, b->text);
+		bp_find(&o->findings, percent(largest, whole), "report tree --phase", phase->name,
+			"%s, the longest phase", phase->name);
 }
 
 static struct bp_err *findings_table(struct overview *o, struct bp_report *r)
 {
-	struct bp_view_table v = {
-	    .id = "next",
-	    .title = "What to look at next",
-	    .fields = finding_fields,
-	    .n_fields = BP_ARRAY_SIZE(finding_fields),
-	    .text_time = "percent,finding,command",
-	    .cell = finding_cell,
-	    .ctx = o,
-	    .limit = 12,
-	};
-
 	find_losses(o);
 	find_in_phases(o);
 	find_in_functions(o);
 	find_in_syscalls(o);
 	find_in_processes(o);
 	find_largest(o);
-	if (o->failed)
-		return bp_err_nomem();
-	if (o->n_findings)
-		qsort(o->findings, o->n_findings, sizeof(*o->findings), compare_findings);
-	v.n_rows = o->n_findings;
-	return bp_view_add(o->a, r, &v);
+	if (o->locks)
+		bp_waits_find(&o->findings, o->locks);
+	return bp_findings_table(&o->findings, r);
 }
 
 /* ---- landmarks ---- */
@@ -502,7 +395,7 @@ static struct bp_err *init(struct overview *o, struct bp_analysis *a)
 {
 	struct bp_err *err = bp_functions_init(&o->functions, a, false);
 
-	o->a = a;
+	o->a = o->findings.a = a;
 	if (!err)
 		err = bp_phase_walk_init(&o->phases, a);
 	if (!err)
@@ -526,8 +419,13 @@ static struct bp_err *overview_run(struct bp_analysis *a, struct bp_report *r)
 	    {&bp_first_calls_ops, &o.first},   {&bp_syscalls_ops, &o.syscalls},
 	    {&bp_processes_ops, &o.processes}, {&waits_ops, &o.waits},
 	};
-	struct bp_err *err = init(&o, a);
+	struct bp_err *err;
 
+	if (bp_view_waits_only(a))
+		return bp_waits_overview(a, r);
+	err = init(&o, a);
+	if (!err && bp_trace_n_waits(a->trace))
+		err = bp_locks_create(a, false, &o.locks);
 	if (!err)
 		err = bp_analysis_walk(a, &w);
 	if (!err)
@@ -558,6 +456,10 @@ static struct bp_err *overview_run(struct bp_analysis *a, struct bp_report *r)
 		err = bp_syscalls_summary(&o.syscalls, r, 10);
 	if (!err)
 		err = bp_processes_table(&o.processes, r, false, 10);
+	if (!err && o.locks)
+		err = bp_vcpus_table(a, bp_locks_waits(o.locks), r, false);
+	if (!err && o.locks)
+		err = bp_locks_table(o.locks, r, false, 5);
 	if (!err)
 		err = findings_table(&o, r);
 	return err;
@@ -566,5 +468,6 @@ static struct bp_err *overview_run(struct bp_analysis *a, struct bp_report *r)
 const struct bp_view bp_view_overview = {
     .name = "overview",
     .summary = "phases, hottest functions, first calls that matter, system calls, what to look at next",
+    .waits = true,
     .run = overview_run,
 };

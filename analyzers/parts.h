@@ -3,7 +3,9 @@
 #ifndef BP_ANALYZERS_PARTS_H
 #define BP_ANALYZERS_PARTS_H
 
+#include "analyzers/findings.h"
 #include "analyzers/view.h"
+#include "analyzers/waits.h"
 
 /* ---- first calls ---- */
 
@@ -84,5 +86,51 @@ struct bp_err *bp_processes_init(struct bp_processes *p, struct bp_analysis *a) 
 void bp_processes_deinit(struct bp_processes *p);
 struct bp_err *bp_processes_table(struct bp_processes *p, struct bp_report *r, bool main,
 				  size_t limit) BP_MUST_CHECK;
+
+/* ---- waits of the host ---- */
+
+/** bp_vcpus_table() - @w: of all of the recording; its slices are sorted */
+struct bp_err *bp_vcpus_table(struct bp_analysis *a, struct bp_waits *w, struct bp_report *r,
+			      bool main) BP_MUST_CHECK;
+
+/** bp_off_cpu_table() - times off the CPU, longest first; goes through the waits by itself */
+struct bp_err *bp_off_cpu_table(struct bp_analysis *a, struct bp_report *r, size_t limit) BP_MUST_CHECK;
+
+struct bp_locks;
+
+/**
+ * bp_locks_create() - go through the waits and sum them by lock
+ * @guest: also find what the guest executed then
+ */
+struct bp_err *bp_locks_create(struct bp_analysis *a, bool guest, struct bp_locks **ret) BP_MUST_CHECK;
+void bp_locks_destroy(struct bp_locks *x);
+struct bp_waits *bp_locks_waits(struct bp_locks *x);
+
+static inline void bp_locks_destroyp(struct bp_locks **x)
+{
+	bp_locks_destroy(*x);
+}
+
+/** bp_locks_table() - the contended locks; @limit as in struct bp_view_table. Borrows from @x until it is
+ * added. */
+struct bp_err *bp_locks_table(struct bp_locks *x, struct bp_report *r, bool main, size_t limit) BP_MUST_CHECK;
+
+/* Of one lock: what vCPUs waited for it. */
+struct bp_lock_sum {
+	uint64_t addr, ns;
+	uint64_t preempted_ns; /* of all waits: while the holder was preempted */
+	uint64_t top_ns;       /* of all waits: made by that thread (index): */
+	uint32_t top;          /* UINT32_MAX: no holder is known */
+	uint64_t all_ns;       /* of all threads */
+};
+
+/** bp_locks_sum() - of lock number @i; false when there are no more */
+bool bp_locks_sum(const struct bp_locks *x, size_t i, struct bp_lock_sum *ret);
+
+/** bp_waits_find() - what vCPUs waited for most, as findings */
+void bp_waits_find(struct bp_findings *f, struct bp_locks *x);
+
+/** bp_waits_overview() - the overview of a recording that has only waits */
+struct bp_err *bp_waits_overview(struct bp_analysis *a, struct bp_report *r) BP_MUST_CHECK;
 
 #endif

@@ -4,8 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "analyzers/view.h"
-#include "analyzers/waits.h"
+#include "analyzers/parts.h"
 #include "core/cleanup.h"
 
 struct vcpus {
@@ -238,13 +237,11 @@ static struct bp_err *choose(struct vcpus *x)
 
 static void deinit(struct vcpus *x)
 {
-	bp_waits_destroy(x->w);
 	free(x->index);
 }
 
-static struct bp_err *vcpus_run(struct bp_analysis *a, struct bp_report *r)
+static struct bp_err *table(struct vcpus *x, struct bp_report *r, bool main)
 {
-	bp_cleanup(deinit) struct vcpus x = {.a = a};
 	struct bp_view_table v = {
 	    .id = "vcpus",
 	    .title = "Threads of QEMU: running, or why not",
@@ -253,21 +250,27 @@ static struct bp_err *vcpus_run(struct bp_analysis *a, struct bp_report *r)
 	    .text_time =
 		"thread,role,switches,running_ns,preempted_ns,lock_wait_ns,halted_ns,io_wait_ns,other_ns",
 	    .cell = cell,
-	    .ctx = &x,
-	    .main = true,
+	    .ctx = x,
+	    .main = main,
 	};
-	struct bp_err *err = bp_waits_run(a->trace, a->walk.from_ns, a->walk.to_ns, NULL, NULL, &x.w);
+	struct bp_err *err = choose(x);
 
-	if (!err)
-		err = choose(&x);
-	if (err)
-		return err;
-	v.n_rows = x.n;
-	bp_waits_title(a, x.w, r, "vCPUs");
-	err = bp_view_add(a, r, &v);
-	if (err)
-		return err;
-	v = (struct bp_view_table){
+	v.n_rows = x->n;
+	return err ? err : bp_view_add(x->a, r, &v);
+}
+
+struct bp_err *bp_vcpus_table(struct bp_analysis *a, struct bp_waits *w, struct bp_report *r, bool main)
+{
+	bp_cleanup(deinit) struct vcpus x = {.a = a, .w = w};
+
+	return table(&x, r, main);
+}
+
+static struct bp_err *vcpus_run(struct bp_analysis *a, struct bp_report *r)
+{
+	bp_cleanup(bp_waits_destroyp) struct bp_waits *w = NULL;
+	bp_cleanup(deinit) struct vcpus x = {.a = a};
+	struct bp_view_table v = {
 	    .id = "slices",
 	    .title = "Time slices: are they even?",
 	    .fields = slice_fields,
@@ -275,14 +278,22 @@ static struct bp_err *vcpus_run(struct bp_analysis *a, struct bp_report *r)
 	    .text_time =
 		"thread,tid,role,slices,slice_p10_ns,slice_p50_ns,slice_p90_ns,slice_max_ns,slice_avg_ns,"
 		"slice_cv_pct",
-	    .n_rows = x.n,
 	    .cell = slice_cell,
 	    .ctx = &x,
 	};
-	err = bp_view_add(a, r, &v);
+	struct bp_err *err = bp_waits_run(a->trace, a->walk.from_ns, a->walk.to_ns, NULL, NULL, &w);
+
 	if (err)
 		return err;
-	bp_waits_notes(x.w, r);
+	x.w = w;
+	bp_waits_title(a, w, r, "vCPUs");
+	err = table(&x, r, true);
+	v.n_rows = x.n;
+	if (!err)
+		err = bp_view_add(a, r, &v);
+	if (err)
+		return err;
+	bp_waits_notes(w, r);
 	bp_report_note(
 	    r,
 	    "a slice is the time from getting a CPU to leaving it, for whatever reason; CV%% is its standard "
@@ -293,5 +304,6 @@ static struct bp_err *vcpus_run(struct bp_analysis *a, struct bp_report *r)
 const struct bp_view bp_view_vcpus = {
     .name = "vcpus",
     .summary = "vCPU and other threads of QEMU: running, preempted, waiting for what; time slices",
+    .waits = true,
     .run = vcpus_run,
 };

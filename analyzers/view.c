@@ -13,6 +13,7 @@
 #include "core/cleanup.h"
 #include "core/strbuf.h"
 #include "core/units.h"
+#include "core/waits.h"
 #include "symbols/lines.h"
 
 #define MAX_FIELDS 40
@@ -757,6 +758,10 @@ void bp_view_notes(struct bp_analysis *a, struct bp_report *r)
 		bp_report_note(r, "imported from %s; clock: %s; call stacks: %s", imported,
 			       clock_time ? clock_time : "the trace's own",
 			       stacks && *stacks ? stacks : "from the trace");
+	} else if (bp_view_waits_only(a)) {
+		const char *clock_time = bp_trace_info(a->trace, "clock_time");
+
+		bp_report_note(r, "clock: %s", clock_time ? clock_time : "host time, from the start of QEMU");
 	} else if (a->query->clock == BP_CLOCK_TIME) {
 		bp_report_note(
 		    r, "clock: host time, from the start of QEMU; under emulation it is not the guest's own "
@@ -809,6 +814,15 @@ const struct bp_view *bp_view_find(const char *name)
 	return NULL;
 }
 
+bool bp_view_waits_only(const struct bp_analysis *a)
+{
+	const struct bp_trace_damage *d = bp_trace_damage(a->trace);
+
+	/* What is missing may have been the guest's. */
+	return !bp_trace_n_blocks(a->trace) && bp_trace_n_waits(a->trace) && !d->bad_chunks &&
+	       !d->missing_chunks;
+}
+
 static void report_destroyp(struct bp_report **r)
 {
 	bp_report_destroy(*r);
@@ -819,6 +833,12 @@ struct bp_err *bp_view_run(const struct bp_view *view, struct bp_analysis *a, st
 	bp_cleanup(report_destroyp) struct bp_report *r = NULL;
 	struct bp_err *err = bp_report_create(view->name, a->query->clock, &r);
 
+	if (!err && bp_view_waits_only(a) && !view->waits)
+		bp_report_instead(r,
+				  "%s: the recording has no events of the guest, only waits of QEMU's "
+				  "threads: see `report`, "
+				  "`report vcpus`, `locks`, `off-cpu` or `wakeups`",
+				  view->name);
 	if (!err)
 		err = view->run(a, r);
 	if (err)

@@ -180,11 +180,16 @@ static inline void bp_cell_pct(struct bp_cell *c, double part, double whole)
 struct bp_view {
 	const char *name;
 	const char *summary;
+	bool waits; /* reads waits of the host's threads; others have nothing to show without the guest's
+		       events */
 	struct bp_err *(*run)(struct bp_analysis *a, struct bp_report *r);
 };
 
 extern const struct bp_view *const bp_views[];
 extern const size_t bp_n_views;
+
+/** bp_view_waits_only() - whether a recording has waits of the host's threads, and no events of the guest */
+bool bp_view_waits_only(const struct bp_analysis *a);
 
 /** bp_view_find() - by name, NULL if none */
 const struct bp_view *bp_view_find(const char *name);
@@ -197,7 +202,7 @@ struct bp_err *bp_view_run(const struct bp_view *view, struct bp_analysis *a,
 			   struct bp_report **ret) BP_MUST_CHECK;
 
 extern const struct bp_view bp_view_overview, bp_view_functions, bp_view_tree, bp_view_first_calls,
-    bp_view_syscalls, bp_view_phases, bp_view_modules, bp_view_processes, bp_view_interrupts,
-    bp_view_vcpus, bp_view_locks, bp_view_off_cpu, bp_view_wakeups;
+    bp_view_syscalls, bp_view_phases, bp_view_modules, bp_view_processes, bp_view_interrupts, bp_view_vcpus,
+    bp_view_locks, bp_view_off_cpu, bp_view_wakeups;
 
 #endif

@@ -446,7 +446,7 @@ static struct bp_off_verdict why(struct bp_waits *w, const struct live *l, const
 		      : l->in_futex ? l->call.ustack
 				    : 0,
 	    .named = *t->comm,
-	    .vcpu = t->vcpu != UINT16_MAX || !strcmp(t->role, "vCPU"),
+	    .vcpu = bp_waits_is_vcpu(t),
 	    .futex = l->in_futex,
 	    .op = l->call.op,
 	    .shared = word && word->shared,

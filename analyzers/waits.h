@@ -13,6 +13,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 #include "core/err.h"
 #include "core/strbuf.h"
@@ -131,6 +132,11 @@ struct bp_futex_wait {
 	uint32_t holder_site;         /* frame id: where it had taken the lock; or 0 */
 	enum bp_off_class holder_was; /* off the CPU meanwhile, why; BP_OFF_CLASSES: running */
 };
+
+static inline bool bp_waits_is_vcpu(const struct bp_wait_thread *t)
+{
+	return t->vcpu != UINT16_MAX || !strcmp(t->role, "vCPU");
+}
 
 struct bp_waits {
 	const struct bp_trace *trace;

@@ -148,5 +148,6 @@ static struct bp_err *wakeups_run(struct bp_analysis *a, struct bp_report *r)
 const struct bp_view bp_view_wakeups = {
     .name = "wakeups",
     .summary = "who wakes whom, and chains of wake-ups",
+    .waits = true,
     .run = wakeups_run,
 };

@@ -399,7 +399,7 @@ void bp_render_text(const struct bp_report *r, const struct bp_render *how, stru
 	struct text tx = {.how = how, .out = out};
 	bool any = false;
 
-	for (size_t i = 0; i < r->titles.n; i++) {
+	for (size_t i = 0; i < r->titles.n && !r->instead; i++) {
 		size_t len;
 		const char *s = bp_lines_get(&r->titles, i, &len);
 
@@ -410,13 +410,13 @@ void bp_render_text(const struct bp_report *r, const struct bp_render *how, stru
 			add_color(&tx, ansi_reset);
 		any = true;
 	}
-	for (const struct bp_table *t = r->tables; t; t = t->next) {
+	for (const struct bp_table *t = r->tables; t && !r->instead; t = t->next) {
 		if (any)
 			bp_strbuf_addc(&out->buf, '\n');
 		print_table(&tx, t);
 		any = true;
 	}
-	for (size_t i = 0; i < r->notes.n; i++) {
+	for (size_t i = 0; i < (r->instead ? 1 : r->notes.n); i++) {
 		size_t len;
 		const char *s = bp_lines_get(&r->notes, i, &len);
 

@@ -119,6 +119,17 @@ void bp_report_note(struct bp_report *r, const char *fmt, ...)
 	va_end(ap);
 }
 
+void bp_report_instead(struct bp_report *r, const char *fmt, ...)
+{
+	va_list ap;
+
+	va_start(ap, fmt);
+	if (!lines_addv(&r->notes, fmt, ap))
+		r->failed = true;
+	va_end(ap);
+	r->instead = true;
+}
+
 void bp_report_scalar(struct bp_report *r, const char *id, int64_t value)
 {
 	char *copy = strdup(id);

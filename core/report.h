@@ -48,6 +48,8 @@ void bp_report_destroy(struct bp_report *r);
 void bp_report_title(struct bp_report *r, const char *fmt, ...) BP_PRINTF(2, 3);
 /** bp_report_note() - a line under the tables: what is not known, what to do next; JSON "notes" */
 void bp_report_note(struct bp_report *r, const char *fmt, ...) BP_PRINTF(2, 3);
+/** bp_report_instead() - the first note of a view that has nothing to show: text is this line alone */
+void bp_report_instead(struct bp_report *r, const char *fmt, ...) BP_PRINTF(2, 3);
 /** bp_report_scalar() - a number beside the rows in JSON ("unaccounted_ns"), no text */
 void bp_report_scalar(struct bp_report *r, const char *id, int64_t value);
 

@@ -59,6 +59,7 @@ struct bp_report {
 	size_t n_scalars, cap_scalars;
 	struct bp_table *tables, **tables_end;
 	struct bp_table spare; /* handed out when a table could not be made */
+	bool instead; /* the first note is all that there is to say */
 	bool failed;
 };
 
