@@ -523,9 +523,11 @@ static void add_name(struct bp_strbuf *sb, const char *name)
 	bp_strbuf_addc(sb, '"');
 }
 
-static void add_insns(struct bp_strbuf *sb, double insns)
+/* Twice the floor, where that is more than 2 %. */
+static void add_insns(struct bp_strbuf *sb, double insns, double floor)
 {
-	bp_strbuf_addf(sb, "insns: %.0f", ceil(insns * 1.02));
+	bp_strbuf_addf(sb, "insns: %.0f",
+		       ceil(insns + (2 * floor > insns * 0.02 ? 2 * floor : insns * 0.02)));
 }
 
 static void add_time(struct bp_strbuf *sb, double ns)
@@ -540,10 +542,10 @@ struct bp_err *bp_budget_write(const struct bp_summary *s, struct bp_strbuf *sb)
 	bp_strbuf_adds(sb,
 		       "# Limits for a boot, checked by `bootprof gate --budget`; see bootprof-budget(5).\n");
 	bp_strbuf_addf(sb, "# %s were measured, and this much room was added: %s.\n",
-		       exact ? "Instructions" : "Times", exact ? "2 %" : "25 %");
+		       exact ? "Instructions" : "Times", exact ? "2 %, or twice the floor" : "25 %");
 	bp_strbuf_adds(sb, "bootprof-budget: 1\n\nmetrics:\n  ");
 	if (exact)
-		add_insns(sb, (double)s->insns);
+		add_insns(sb, (double)s->insns, (double)s->floor_insns);
 	else
 		add_time(sb, (double)s->ns);
 	bp_strbuf_adds(sb, "\n\nphases:\n");
@@ -555,7 +557,7 @@ struct bp_err *bp_budget_write(const struct bp_summary *s, struct bp_strbuf *sb)
 		add_name(sb, s->phases[i].name);
 		bp_strbuf_adds(sb, ": {");
 		if (exact)
-			add_insns(sb, (double)s->phases[i].insns);
+			add_insns(sb, (double)s->phases[i].insns, (double)s->phases[i].floor);
 		else
 			add_time(sb, (double)s->phases[i].ns);
 		bp_strbuf_adds(sb, "}\n");
@@ -574,7 +576,7 @@ struct bp_err *bp_budget_write(const struct bp_summary *s, struct bp_strbuf *sb)
 		}
 		if (exact && m->init_insns) {
 			bp_strbuf_adds(sb, ", ");
-			add_insns(sb, (double)m->init_insns);
+			add_insns(sb, (double)m->init_insns, 0);
 		}
 		bp_strbuf_adds(sb, "}\n");
 	}

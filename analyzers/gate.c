@@ -20,6 +20,15 @@ enum { OLD, NEW };
 /* Functions that are named one by one when they grew. */
 #define MAX_FUNCTIONS 20
 #define TIME_NOISE 0.05
+/*
+ * A function may grow by so many times the most that harmless changes moved it: that is the largest of a few
+ * values, and the next may be larger. What a single change did beyond so many times what the others did to
+ * the same function (floor_sudden_insns) may happen to any.
+ */
+#define OWN_FLOOR 4
+/* A floor above this share of the instructions hides what people want to find. */
+#define HIGH_FLOOR 0.001
+#define NAMED_MOVERS 3
 
 const char *bp_gate_verdict_name(enum bp_gate_verdict v)
 {
@@ -171,8 +180,25 @@ static void raise(int64_t *floor, int64_t by)
 		*floor = llabs(by);
 }
 
+/* @by: how far one of the boots moved a function; the two largest are kept. */
+static void raise_two(int64_t *floor, int64_t *second, int64_t by)
+{
+	int64_t moved = llabs(by);
+
+	if (moved > *floor) {
+		*second = *floor;
+		*floor = moved;
+	} else if (moved > *second) {
+		*second = moved;
+	}
+}
+
 struct bp_err *bp_gate_floor(struct bp_summary *base, struct bp_summary *const *others, size_t n)
 {
+	bp_autofree int64_t *second = calloc(base->n_funcs + 1, sizeof(*second));
+
+	if (!second)
+		return bp_err_nomem();
 	for (size_t i = 0; i < n; i++) {
 		bp_cleanup(bp_diff_destroyp) struct bp_diff *d = NULL;
 		const struct bp_summary *o = others[i];
@@ -191,12 +217,21 @@ struct bp_err *bp_gate_floor(struct bp_summary *base, struct bp_summary *const *
 		}
 		for (size_t k = 0; k < d->n_funcs; k++) {
 			const struct bp_diff_func *f = &d->funcs[k];
+			uint32_t id = f->id[OLD];
 
-			if (f->id[OLD] != BP_SUM_NONE)
-				raise(&base->funcs[f->id[OLD]].floor,
-				      f->self_insns[NEW] - f->self_insns[OLD]);
+			if (id != BP_SUM_NONE)
+				raise_two(&base->funcs[id].floor, &second[id],
+					  f->self_insns[NEW] - f->self_insns[OLD]);
+			else if (f->space >= BP_SPACE_KERNEL)
+				raise(&base->floor_sudden_insns, f->self_insns[NEW]);
 		}
 		base->floor_runs++;
+	}
+	for (size_t k = 0; k < base->n_funcs; k++) {
+		int64_t beyond = base->funcs[k].floor - OWN_FLOOR * second[k];
+
+		if (base->funcs[k].space >= BP_SPACE_KERNEL && beyond > base->floor_sudden_insns)
+			base->floor_sudden_insns = beyond;
 	}
 	return NULL;
 }
@@ -268,8 +303,7 @@ static struct bp_err *exact_functions(struct bp_gate *g, const struct bp_diff *d
 
 		if (asprintf(&name, "function:%s", f->name) < 0)
 			return bp_err_nomem();
-		/* The floor is the largest of a few measured values: the next one may be larger. */
-		grow = larger(larger(2 * (double)floor, (double)base->floor_kernel_insns),
+		grow = larger(larger(OWN_FLOOR * (double)floor, 2 * (double)base->floor_sudden_insns),
 			      bp_gate_noise(o, name, false) * (double)base->kernel_insns);
 		if ((double)by <= grow)
 			continue;
@@ -283,6 +317,35 @@ static struct bp_err *exact_functions(struct bp_gate *g, const struct bp_diff *d
 			return err;
 	}
 	return NULL;
+}
+
+/* Which functions make the floor as high as it is. */
+static void note_movers(struct bp_gate *g, const struct bp_summary *base)
+{
+	uint32_t most[NAMED_MOVERS];
+	char buf[BP_UNITS_MAX];
+	size_t n = 0;
+
+	for (uint32_t i = 0; i < base->n_funcs; i++) {
+		size_t k = n;
+
+		if (!base->funcs[i].floor)
+			continue;
+		while (k > 0 && base->funcs[most[k - 1]].floor < base->funcs[i].floor)
+			k--;
+		if (k == NAMED_MOVERS)
+			continue;
+		n += n < NAMED_MOVERS;
+		memmove(&most[k + 1], &most[k], (n - 1 - k) * sizeof(*most));
+		most[k] = i;
+	}
+	bp_gate_note(
+	    g,
+	    "the floor is high: this guest does not do the same each time, most of all in %s%s%s%s%s; a "
+	    "function that did is allowed %s",
+	    n > 0 ? base->funcs[most[0]].name : "", n > 1 ? ", " : "", n > 1 ? base->funcs[most[1]].name : "",
+	    n > 2 ? ", " : "", n > 2 ? base->funcs[most[2]].name : "",
+	    bp_units_icount(buf, 2 * base->floor_sudden_insns));
 }
 
 struct bp_err *bp_gate_exact(struct bp_gate *g, const struct bp_diff *d, const struct bp_gate_options *o)
@@ -316,7 +379,9 @@ struct bp_err *bp_gate_exact(struct bp_gate *g, const struct bp_diff *d, const s
 			     a->floor_runs, bp_units_icount(buf, a->floor_kernel_insns),
 			     a->kernel_insns ? 100 * (double)a->floor_kernel_insns / (double)a->kernel_insns
 					     : 0.0);
-	else
+	if (a->floor_runs && (double)a->floor_kernel_insns > HIGH_FLOOR * (double)a->kernel_insns)
+		note_movers(g, a);
+	if (!a->floor_runs)
 		bp_gate_note(
 		    g, "floor: not measured for this baseline; any growth beyond --noise is a regression");
 	if (a->insns - a->kernel_insns != b->insns - b->kernel_insns)

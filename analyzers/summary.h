@@ -127,6 +127,8 @@ struct bp_summary {
 	/* the floor of exact comparisons, measured with harmless changes (0 runs: not measured) */
 	unsigned floor_runs;
 	int64_t floor_insns, floor_kernel_insns;
+	int64_t
+	    floor_sudden_insns; /* the most that one of them moved a function that the others hardly moved */
 
 	struct bp_sum_strings *strings;
 };

@@ -170,9 +170,10 @@ static void add_floor(struct bp_strbuf *sb, const struct bp_summary *s, const ui
 {
 	const char *sep = "";
 
-	bp_strbuf_addf(
-	    sb, ",\n\"floor\":{\"runs\":%u,\"insns\":%" PRId64 ",\"kernel_insns\":%" PRId64 ",\n\"phases\":[",
-	    s->floor_runs, s->floor_insns, s->floor_kernel_insns);
+	bp_strbuf_addf(sb,
+		       ",\n\"floor\":{\"runs\":%u,\"insns\":%" PRId64 ",\"kernel_insns\":%" PRId64
+		       ",\"sudden_insns\":%" PRId64 ",\n\"phases\":[",
+		       s->floor_runs, s->floor_insns, s->floor_kernel_insns, s->floor_sudden_insns);
 	for (size_t i = 0; i < s->n_phases; i++)
 		bp_strbuf_addf(sb, "%s%" PRId64, i ? "," : "", s->phases[i].floor);
 	bp_strbuf_adds(sb, "],\n\"functions\":[");
@@ -652,6 +653,7 @@ static void read_floor(struct reader *r, const json_t *root)
 	s->floor_runs = (unsigned)member_num(r, floor, "runs", 100000);
 	s->floor_insns = member_num(r, floor, "insns", MAX_INSNS);
 	s->floor_kernel_insns = member_num(r, floor, "kernel_insns", MAX_INSNS);
+	s->floor_sudden_insns = member_num(r, floor, "sudden_insns", MAX_INSNS);
 	v = json_object_get(floor, "phases");
 	for (size_t i = 0; i < s->n_phases && i < json_array_size(v); i++)
 		s->phases[i].floor = num(r, v, i, 0, MAX_INSNS, "floor.phases", 0);

@@ -8,7 +8,7 @@ set -eu
 boot()
 {
 	bootprof gate "$@" -- qemu-system-x86_64 -M microvm -m 128 -kernel "$KERNEL" -initrd "$INITRD" \
-		-append "console=ttyS0 nokaslr panic=-1 reboot=t" -nographic -nic none -no-reboot
+		-append "console=ttyS0 nokaslr cryptomgr.notests panic=-1 reboot=t" -nographic -nic none -no-reboot
 }
 if [ "${1:-}" = new-baseline ]; then
 	shift

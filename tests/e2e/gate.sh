@@ -63,13 +63,14 @@ status 255 'which ends a bisection' gate --bisect -b "$T/bare.json" -- "$T/no-qe
 
 # ---- the statistical judge, on commands that take what they take ----
 
-printf 'sleep 0.0%d\n' 2 > "$T/fast" && printf 'sleep 0.0%d\n' 4 > "$T/slow"
-status 3 'twice as slow is slower' gate --only-time --baseline-command "sh $T/fast" --format=json -- sh "$T/slow"
-is 'told by ten pairs' "$(json "$T/out" '[d["judge"], d["metrics"][0]["name"], d["metrics"][0]["pairs"]]')" \
-	'["statistical", "time", 10]'
+# How many pairs it takes depends on what else the machine does.
+echo 'sleep 0.03' > "$T/fast" && echo 'sleep 0.09' > "$T/slow"
+status 3 'three times as slow is slower' gate --only-time --baseline-command "sh $T/fast" --format=json -- sh "$T/slow"
+is 'told by ten pairs, or twice or three times as many' "$(json "$T/out" \
+	'[d["judge"], d["metrics"][0]["name"], d["metrics"][0]["pairs"] in (10, 20, 30)]')" '["statistical", "time", true]'
 between 'the ratio is in its interval' "$(json "$T/out" \
 	'd["metrics"][0]["low"] <= d["metrics"][0]["ratio"] <= d["metrics"][0]["high"] and 1 or 0')" 1 1
-ok 'twice as fast is none' gate --only-time --baseline-command "sh $T/slow" -- sh "$T/fast"
+ok 'three times as fast is none' gate --only-time --baseline-command "sh $T/slow" -- sh "$T/fast"
 status 4 'three pairs tell nothing' gate --only-time --runs 3 --max-runs 3 --noise 0% \
 	--baseline-command "sh $T/fast" -- sh "$T/fast"
 status 125 'for git that is a skip' gate --bisect --only-time --runs 3 --max-runs 3 --noise 0% \
@@ -87,7 +88,7 @@ guest()
 kernel()
 {
 	qemu=(qemu-system-x86_64 -M microvm -m 128 -kernel "$BOOTPROF_TEST_KERNEL" -initrd "$1"
-		-append 'console=ttyS0 nokaslr panic=-1 reboot=t' -nographic -nic none -no-reboot)
+		-append 'console=ttyS0 nokaslr cryptomgr.notests panic=-1 reboot=t' -nographic -nic none -no-reboot)
 }
 mkdir "$T/repo" && cd "$T/repo" || exit
 git init -q . && git config user.email test@localhost && git config user.name test
@@ -105,25 +106,25 @@ ok 'the example of GitLab passes' within 60 sh -c "$(sed -n '/^  script:/,/^  [a
 ok 'and its report is XML' python3 -c 'import xml.dom.minidom as x
 d = x.parse("boot.xml"); assert d.getElementsByTagName("testcase"); assert not d.getElementsByTagName("failure")'
 
-# +0.1 % of 1.4 G instructions, six a turn.
-guest initrd.img 240000
+# +0.1 % of up to 0.8 G instructions, six a turn.
+guest initrd.img 140000
 export GITHUB_STEP_SUMMARY=$T/summary.md
 status 3 'a loop of 0.1 % fails the example of GitHub' within 60 \
 	sh -c "$(sed -n 's/^        run: \(sh .*\)/\1/p' "$BOOTPROF_TOP/docs/examples/github-actions.yml")"
-like 'as an annotation' '^::error title=function%3Aplanted_loop::1\.4.* instructions more' "$T/out"
+like 'as an annotation' '^::error title=function%3Aplanted_loop::8[0-9]*k instructions more' "$T/out"
 like 'and in the summary' '^### Boot: regression' "$T/summary.md"
 like 'with the path to it' 'planted&#95;loop \|.*&#91;user&#93;&#59;planted&#95;loop' "$T/summary.md"
 
 # Commits: 1 good, 2 does not boot, 3 slow, 4 slow. The second cannot be judged, the third is to be found.
 guest good.img 1000
-guest slow.img 240000
+guest slow.img 140000
 printf 'not an initrd' > broken.img
 cat > run.sh <<'END'
 . ./state
 cp "$image" initrd.img
 exec bootprof gate --bisect --runs 1 --timeout 60 -b boot-baseline.json -- \
 	qemu-system-x86_64 -M microvm -m 128 -kernel "$KERNEL" -initrd initrd.img \
-	-append "console=ttyS0 nokaslr panic=-1 reboot=t" -nographic -nic none -no-reboot
+	-append "console=ttyS0 nokaslr cryptomgr.notests panic=-1 reboot=t" -nographic -nic none -no-reboot
 END
 git add -f good.img slow.img broken.img run.sh boot-baseline.json
 for commit in '1 good' '2 broken' '3 slow' '4 slow'; do

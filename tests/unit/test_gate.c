@@ -115,7 +115,8 @@ static void test_exact(void **state)
 	grows(-1, 500, false, &plain, BP_GATE_PASS);
 	/* Firmware is not judged. */
 	grows(0, 900, false, &plain, BP_GATE_PASS);
-	/* Within twice the floor of the total (80), the phase (60) and the function (120). */
+	/* Within twice the floor of the total (80) and the phase (60), four times that of the function (240).
+	 */
 	grows(60, 500, true, &plain, BP_GATE_PASS);
 	grows(61, 500, true, &plain, BP_GATE_REGRESSION);
 	/* --noise: 1 % of everything; and apart: function 0.1 % of the kernel's 110000, user 1 % of 10000,
@@ -143,7 +144,7 @@ static void test_renamed(void **state)
 static void test_repeats_and_floor(void **state)
 {
 	struct bp_summary *a = boot(10000, "work", 500, false), *b = boot(10000, "work", 700, false),
-			  *c = boot(10025, "work", 500, false);
+			  *c = boot(10025, "work", 500, false), *d = boot(10006, "work", 500, false);
 
 	(void)state;
 	assert_true(bp_gate_repeats(a, b));
@@ -154,6 +155,15 @@ static void test_repeats_and_floor(void **state)
 	assert_int_equal(a->floor_insns, 200);
 	assert_int_equal(a->phases[2].floor, 25);
 	assert_int_equal(a->funcs[2].floor, 25);
+	/* One of two moved it: that may happen to any function. */
+	assert_int_equal(a->floor_sudden_insns, 25);
+	bp_summary_destroy(a);
+	/* Both did. */
+	a = boot(10000, "work", 500, false);
+	ok(bp_gate_floor(a, (struct bp_summary *[]){c, d}, 2));
+	assert_int_equal(a->funcs[2].floor, 25);
+	assert_int_equal(a->floor_sudden_insns, 25 - 4 * 6);
+	bp_summary_destroy(d);
 	bp_summary_destroy(a);
 	bp_summary_destroy(b);
 	bp_summary_destroy(c);
