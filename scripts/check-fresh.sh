@@ -21,7 +21,7 @@ die()
 }
 
 [ "$(id -u)" -eq 0 ] || die 'needs root (chroot, mount)'
-for tool in debootstrap git chroot unshare; do
+for tool in debootstrap git chroot; do
 	command -v $tool > /dev/null || die "$tool is not installed"
 done
 [ -z "$(git status --porcelain --untracked-files=no)" ] ||
@@ -32,6 +32,7 @@ work=$(mktemp -d "${FRESH_DIR:-${TMPDIR:-/var/tmp}}/bootprof-fresh.XXXXXX")
 # Only what is mounted below the chroots, deepest first; then nothing of the host's can be removed.
 unmount()
 {
+	evict
 	awk -v dir="$work/" 'index($2, dir) == 1 { print $2 }' /proc/self/mounts | sort -r |
 		while read -r point; do
 			umount "$point" 2> /dev/null || umount -l "$point" || true
@@ -78,15 +79,22 @@ mount_all()
 	ln -s /proc/self/fd/2 "$1/dev/stderr"
 }
 
-# inside ROOT COMMAND: in a process group of its own name space, so that nothing outlives it
+# inside ROOT COMMAND. Not in a PID namespace of its own: `record --waits` does not work in one.
 inside()
 {
-	local root=$1
-
-	shift
-	unshare --pid --fork --kill-child --mount-proc="$root/proc" chroot "$root" /usr/bin/env -i HOME=/root TERM=dumb \
+	chroot "$1" /usr/bin/env -i HOME=/root TERM=dumb \
 		PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin LC_ALL=C.UTF-8 \
-		/bin/bash -c "$1"
+		/bin/bash -c "$2"
+}
+
+# Nothing that was started in a chroot outlives it.
+evict()
+{
+	local link
+
+	for link in /proc/[0-9]*/root; do
+		case $(readlink "$link" 2> /dev/null) in "$work"/*) kill -9 "${link//[!0-9]/}" 2> /dev/null || true ;; esac
+	done
 }
 
 one()

@@ -257,6 +257,9 @@ static bool start_time(pid_t pid, unsigned long long *ret)
 	return p && sscanf(p, " %llu", ret) == 1;
 }
 
+/* Inode of the namespace that the system starts in: PROC_PID_INIT_INO of the kernel's linux/proc_ns.h. */
+#define INITIAL_PID_NAMESPACE 0xeffffffcull
+
 /* Process numbers mean nothing in another name space. */
 static unsigned long long pid_namespace(void)
 {
@@ -668,6 +671,11 @@ struct bp_err *bp_live_create(const struct bp_live_options *opts, struct bp_live
 	if (!l->instance)
 		return no_tracefs(errno ? errno : EACCES, tracefs_tracing_dir());
 	l->made = true;
+	if (pid_namespace() != INITIAL_PID_NAMESPACE)
+		return bp_err_new(
+		    BP_EUNSUPPORTED,
+		    "--waits: this is a PID namespace of its own, and the kernel's trace has the "
+		    "thread ids of the first one; record outside of the container");
 	tracefs_trace_off(l->instance);
 	if (!bytes) {
 		bytes = BUFFERS_BYTES / (size_t)(cpus > 0 ? cpus : 1);

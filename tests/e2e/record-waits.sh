@@ -12,6 +12,7 @@ tracing=/sys/kernel/tracing
 [ -d $tracing/instances ] || mount -t tracefs nodev $tracing 2> /dev/null
 [ -d $tracing/instances ] || skip_all "no tracefs at $tracing"
 [ -d $tracing/events/syscalls/sys_enter_futex ] || skip_all 'no events of system calls in this kernel'
+[ "$(stat -L -c %i /proc/self/ns/pid)" = 4026531836 ] || skip_all 'not in the initial PID namespace'
 
 # Without permission: one line that says what to do.
 cp "$BOOTPROF" "$T/bp"
@@ -19,6 +20,8 @@ chmod 755 "$T"
 status 1 'no permission' setpriv --reuid=65534 --regid=65534 --clear-groups "$T/bp" record --waits -o /dev/null/x --pid $$
 one_line 'no permission: one line that says what to do' 'no permission for tracefs.*root'
 chmod 700 "$T"
+status 1 'in a container' unshare --pid --fork "$BOOTPROF" record --waits -o "$T/none" --pid 1
+one_line 'in a container: one line that says what to do' 'PID namespace.*outside'
 status 2 'wrong usage: --pid alone' "$BOOTPROF" record --pid $$
 status 2 'wrong usage: --pid and a command' "$BOOTPROF" record --waits --pid $$ -- true
 status 2 'wrong usage: not a pid' "$BOOTPROF" record --waits --pid 0
