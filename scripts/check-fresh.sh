@@ -60,6 +60,8 @@ trap 'exit 143' TERM HUP
 # Called where a failure does not end the script by itself, hence the &&.
 mount_all()
 {
+	# A mount point of its own, without which no mount namespaces can be made inside.
+	mount --bind "$1" "$1" &&
 	mount -t proc proc "$1/proc" &&
 	mount -t sysfs -o ro sysfs "$1/sys" &&
 	mount -t tmpfs -o mode=755,size=1m tmpfs "$1/dev" &&
