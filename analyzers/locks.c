@@ -21,6 +21,7 @@ struct bp_locks {
 	struct bp_tally holders;   /* address, thread, how and what it did, site, guest function, its caller;
 				      extra: stack */
 	struct bp_tally others;    /* word, type */
+	struct bp_tally others_by; /* word, thread */
 	struct bp_futex_wait *waits; /* with mutexes; kept until what the guest did is known */
 	size_t n_waits, cap_waits;
 	size_t *asked; /* per wait: questions about the waiter, about the holder; plus 1 */
@@ -37,6 +38,9 @@ static void on_futex(void *ctx, const struct bp_waits *w, const struct bp_futex_
 		return;
 	if (!bp_waits_is_mutex(f->op)) {
 		bp_tally_add(&x->others, (uint64_t[6]){bp_waits_word(f->addr, f->op), f->op & 0x7f},
+			     f->exit_ns - f->enter_ns);
+		bp_tally_add(&x->others_by,
+			     (uint64_t[6]){bp_waits_word(f->addr, f->op), w->threads[f->thread].pool},
 			     f->exit_ns - f->enter_ns);
 		return;
 	}
@@ -119,7 +123,8 @@ static void sum(struct bp_locks *x)
 		t = bp_tally_add(&x->waiters,
 				 (uint64_t[6]){f->addr, x->w->threads[f->thread].pool, f->site, row, caller},
 				 ns);
-		if (t && f->ustack)
+		/* Of the longest wait that has one. */
+		if (t && f->ustack && (!t->extra || ns == t->max_ns))
 			t->extra = f->ustack;
 		guest_of(x, 2 * i + 1, &row, &caller);
 		t = bp_tally_add(
@@ -246,8 +251,10 @@ static const uint8_t waiter_cols[] = {L_LOCK, L_ADDRESS, L_THREAD, L_ROLE,  L_WA
 				      L_MAX,  L_AVG,     L_SITE,   L_GUEST, L_STACK};
 
 static const struct bp_field other_fields[] = {
-    {"object", "NAME", BP_COL_STR, false}, ADDRESS, TYPE, WAITS, TOTAL, MAX, AVG, NAMED};
-static const uint8_t other_cols[] = {L_LOCK, L_ADDRESS, L_TYPE, L_WAITS, L_TOTAL, L_MAX, L_AVG, L_NAMED};
+    {"object", "NAME", BP_COL_STR, false},      ADDRESS, TYPE, WAITS, TOTAL, MAX, AVG, NAMED,
+    {"waiters", "WAITED BY", BP_COL_STR, false}};
+static const uint8_t other_cols[] = {L_LOCK, L_ADDRESS, L_TYPE,  L_WAITS,  L_TOTAL,
+				     L_MAX,  L_AVG,     L_NAMED, L_HOLDERS};
 
 enum which { LOCKS, HOLDERS, WAITERS, OTHERS };
 
@@ -259,8 +266,8 @@ struct table {
 	size_t *index;
 };
 
-/* Those that made others wait longest for a lock: "main loop 196, CPU 3/TCG 90". */
-static void list_holders(struct bp_locks *x, uint64_t addr)
+/* Those with most of the time: "main loop 196, CPU 3/TCG 90". @of: by address and thread. */
+static void list_threads(struct bp_locks *x, const struct bp_tally *of, uint64_t addr)
 {
 	enum { MOST = 4 };
 	struct {
@@ -268,8 +275,8 @@ static void list_holders(struct bp_locks *x, uint64_t addr)
 	} top[64];
 	size_t n = 0, more = 0;
 
-	for (size_t i = 0; i < x->holders.n; i++) {
-		const struct bp_tally_row *row = &x->holders.rows[i];
+	for (size_t i = 0; i < of->n; i++) {
+		const struct bp_tally_row *row = &of->rows[i];
 		size_t k = 0;
 
 		if (row->key[0] != addr || row->key[1] >= x->w->n_threads)
@@ -363,7 +370,7 @@ static void cell(void *ctx, size_t i, size_t field, struct bp_cell *c)
 		bp_cell_int(c, row->ns / row->n);
 		break;
 	case L_HOLDERS:
-		list_holders(x, key[0]);
+		list_threads(x, t->which == OTHERS ? &x->others_by : &x->holders, key[0]);
 		break;
 	case L_NAMED:
 		bp_waits_lock_name(x->w, key[0], &x->text, &how);
@@ -401,7 +408,7 @@ static void cell(void *ctx, size_t i, size_t field, struct bp_cell *c)
 			guest_function(x, key[3], key[4]);
 		break;
 	case L_STACK:
-		bp_waits_stack_text(x->a->trace, (uint32_t)row->extra, 8, &x->text);
+		bp_waits_stack_text(x->a->trace, (uint32_t)row->extra, 8, true, &x->text);
 		break;
 	default:
 		break;
@@ -446,8 +453,8 @@ static struct bp_err *table(struct bp_locks *x, struct bp_report *r, enum which 
 			 holder_fields, holder_cols, BP_ARRAY_SIZE(holder_cols)},
 	    [WAITERS] = {"waiters", "Waiters", NULL, waiter_fields, waiter_cols, BP_ARRAY_SIZE(waiter_cols)},
 	    [OTHERS] = {"conditions", "Condition variables and events, which are no locks",
-			"waits,wait_total_ns,wait_max_ns,wait_avg_ns,type,address,object", other_fields,
-			other_cols, BP_ARRAY_SIZE(other_cols)},
+			"waits,wait_total_ns,wait_max_ns,wait_avg_ns,type,address,object,waiters",
+			other_fields, other_cols, BP_ARRAY_SIZE(other_cols)},
 	};
 	struct table t = {
 	    .x = x,
@@ -542,6 +549,7 @@ void bp_locks_destroy(struct bp_locks *x)
 	bp_tally_deinit(&x->waiters);
 	bp_tally_deinit(&x->holders);
 	bp_tally_deinit(&x->others);
+	bp_tally_deinit(&x->others_by);
 	bp_strbuf_deinit(&x->text);
 	free(x->waits);
 	free(x->asked);
@@ -563,7 +571,8 @@ struct bp_err *bp_locks_create(struct bp_analysis *a, bool guest, struct bp_lock
 	if (err)
 		return err;
 	sum(x);
-	if (x->failed || x->locks.failed || x->waiters.failed || x->holders.failed || x->others.failed)
+	if (x->failed || x->locks.failed || x->waiters.failed || x->holders.failed || x->others.failed ||
+	    x->others_by.failed)
 		return bp_err_nomem();
 	*ret = bp_steal(x);
 	return NULL;

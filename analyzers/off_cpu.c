@@ -14,6 +14,7 @@ struct off_cpu {
 	size_t n_rules, cap_rules;
 	struct bp_strbuf text;
 	uint64_t total_ns;
+	bool stacks; /* apart by stacks */
 };
 
 /* There are few different ones. */
@@ -45,12 +46,8 @@ static void on_off(void *ctx, const struct bp_waits *w, const struct bp_off *off
 {
 	struct off_cpu *x = ctx;
 	uint64_t ns = off->in_ns - off->out.time_ns;
-	const uint64_t key[6] = {w->threads[off->thread].pool,
-				 rule_of(x, &off->why),
-				 off->addr,
-				 off->out.kstack,
-				 off->out.ustack,
-				 0};
+	const uint64_t key[6] = {w->threads[off->thread].pool,    rule_of(x, &off->why),           off->addr,
+				 x->stacks ? off->out.kstack : 0, x->stacks ? off->out.ustack : 0, 0};
 	struct bp_tally_row *row;
 
 	if (!bp_waits_shown(w, off->thread) || x->sums.failed)
@@ -74,7 +71,8 @@ enum {
 	O_WHERE,
 	O_LOCK,
 	O_STACK,
-	O_USER
+	O_USER,
+	O_FUNCTION
 };
 
 static const struct bp_field fields[] = {
@@ -92,6 +90,7 @@ static const struct bp_field fields[] = {
     [O_LOCK] = {"lock", "FUTEX", BP_COL_STR, false},
     [O_STACK] = {"stack", "KERNEL STACK", BP_COL_STR, false},
     [O_USER] = {"user_stack", "USER STACK", BP_COL_STR, false},
+    [O_FUNCTION] = {"user_function", "IN", BP_COL_STR, false},
 };
 
 static void cell(void *ctx, size_t i, size_t field, struct bp_cell *c)
@@ -142,10 +141,13 @@ static void cell(void *ctx, size_t i, size_t field, struct bp_cell *c)
 			bp_waits_lock_name(x->w, row->key[2], &x->text, &how);
 		break;
 	case O_STACK:
-		bp_waits_stack_text(x->a->trace, (uint32_t)row->key[3], 12, &x->text);
+		bp_waits_stack_text(x->a->trace, (uint32_t)row->key[3], 12, false, &x->text);
 		break;
 	case O_USER:
-		bp_waits_stack_text(x->a->trace, (uint32_t)row->key[4], 12, &x->text);
+		bp_waits_stack_text(x->a->trace, (uint32_t)row->key[4], 12, false, &x->text);
+		break;
+	case O_FUNCTION:
+		bp_waits_user_function(x->a->trace, (uint32_t)row->key[4], &x->text);
 		break;
 	default:
 		break;
@@ -186,12 +188,18 @@ static struct bp_err *sum(struct off_cpu *x)
 
 static struct bp_err *table(struct off_cpu *x, struct bp_report *r, bool main, size_t limit)
 {
-	struct bp_view_table v = {
+	bool user = false;
+	struct bp_view_table v;
+
+	for (size_t i = 0; i < x->sums.n; i++)
+		user |= x->sums.rows[i].key[4] != 0;
+	v = (struct bp_view_table){
 	    .id = "off_cpu",
 	    .title = "Off the CPU, by thread, reason and stack",
 	    .fields = fields,
 	    .n_fields = BP_ARRAY_SIZE(fields),
-	    .text_time = "count,total_ns,max_ns,thread,class,where,lock,rule",
+	    .text_time = user ? "count,total_ns,max_ns,thread,class,where,lock,user_function,rule"
+			      : "count,total_ns,max_ns,thread,class,where,lock,rule",
 	    .sort_time = "total_ns",
 	    .n_rows = x->sums.n,
 	    .cell = cell,
@@ -213,7 +221,7 @@ struct bp_err *bp_off_cpu_table(struct bp_analysis *a, struct bp_report *r, size
 
 static struct bp_err *off_cpu_run(struct bp_analysis *a, struct bp_report *r)
 {
-	bp_cleanup(deinit) struct off_cpu x = {.a = a};
+	bp_cleanup(deinit) struct off_cpu x = {.a = a, .stacks = true};
 	struct bp_err *err = sum(&x);
 
 	if (err)

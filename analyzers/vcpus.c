@@ -12,6 +12,7 @@ struct vcpus {
 	struct bp_waits *w;
 	uint32_t *index; /* rows: threads, in order of the table */
 	size_t n;
+	struct bp_strbuf text;
 };
 
 enum {
@@ -158,13 +159,16 @@ static void cell(void *ctx, size_t row, size_t field, struct bp_cell *c)
 	    [V_FAULT] = BP_OFF_FAULT,         [V_KERNEL] = BP_OFF_KERNEL,
 	    [V_FUTEX] = BP_OFF_FUTEX,         [V_POLL] = BP_OFF_POLL,
 	};
-	const struct vcpus *x = ctx;
+	struct vcpus *x = ctx;
 	const struct bp_wait_thread *t = &x->w->threads[x->index[row]];
 
 	switch (field) {
 	case V_THREAD:
-		if (*t->comm)
-			bp_cell_str(c, t->comm);
+		if (*t->comm || t->vcpu != UINT16_MAX) {
+			bp_strbuf_clear(&x->text);
+			bp_waits_thread_name(x->w, x->index[row], &x->text);
+			bp_cell_str(c, bp_strbuf_str(&x->text));
+		}
 		break;
 	case V_ROLE:
 		bp_cell_str(c, t->role);
@@ -238,6 +242,7 @@ static struct bp_err *choose(struct vcpus *x)
 static void deinit(struct vcpus *x)
 {
 	free(x->index);
+	bp_strbuf_deinit(&x->text);
 }
 
 static struct bp_err *table(struct vcpus *x, struct bp_report *r, bool main)

@@ -29,6 +29,7 @@ struct live {
 	bool woken_irq;
 	bool in_futex;
 	bool calls; /* its futex calls are traced */
+	bool kvm;   /* has run a guest of KVM */
 	struct bp_futex_wait call;
 	uint32_t site; /* of the lock function that it is in */
 	uint64_t want; /* lock of that function */
@@ -61,6 +62,7 @@ struct word {
 	uint64_t addr;     /* 0 free */
 	uint32_t vcpu_key; /* a vCPU's thread that waits on it */
 	bool shared;       /* more than one does */
+	bool condvar;      /* waited on as the word of a condition variable */
 	uint64_t big;      /* waits inside of the big lock's function */
 	uint32_t ustack;   /* of one who waited, 0 none */
 };
@@ -83,7 +85,13 @@ struct bp_waits_private {
 	struct bp_off_rules *rules;
 	const struct bp_fact **places; /* LOCK and HOST_MAP facts */
 	size_t n_places;
-	bool any_in; /* threads are seen to get a CPU, so times off it have an end */
+	struct vcpu_thread {
+		uint32_t tid;
+		uint16_t vcpu;
+	} * vcpus; /* threads without a name that run guests of KVM, in order */
+	size_t n_vcpus;
+	bool any_ours; /* the recorder knew which threads are of the QEMU looked at */
+	bool any_in;   /* threads are seen to get a CPU, so times off it have an end */
 	bool failed;
 };
 
@@ -108,6 +116,7 @@ void bp_waits_destroy(struct bp_waits *w)
 		free(w->priv->words);
 		free(w->priv->locks);
 		free(w->priv->places);
+		free(w->priv->vcpus);
 		bp_off_rules_destroy(w->priv->rules);
 	}
 	free(w->priv);
@@ -141,6 +150,7 @@ static struct bp_err *load_names(struct bp_waits *w)
 
 	for (size_t i = 0; i < n; i++) {
 		p->n_names += facts[i].kind == BP_FACT_THREAD;
+		p->any_ours |= facts[i].kind == BP_FACT_THREAD && facts[i].v[2];
 		p->n_places += facts[i].kind == BP_FACT_LOCK || facts[i].kind == BP_FACT_HOST_MAP;
 	}
 	p->places = malloc((p->n_places + 1) * sizeof(struct bp_fact *));
@@ -205,8 +215,16 @@ static uint32_t add_thread(struct bp_waits *w, uint32_t tid, const struct bp_fac
 		t->role = *fact->s2 ? fact->s2 : bp_thread_role(fact->s1, &t->vcpu);
 		if (!strcmp(t->role, "vCPU") && fact->vcpu != UINT16_MAX)
 			t->vcpu = fact->vcpu;
-		t->qemu = fact->v[2] || *t->role;
+		/* Other QEMUs of the host, that wake this one, look the same. */
+		t->qemu = fact->v[2] || (*t->role && !w->priv->any_ours);
 		w->any_qemu |= t->qemu;
+	}
+	for (size_t i = 0; i < w->priv->n_vcpus && t->vcpu == UINT16_MAX; i++) {
+		if (w->priv->vcpus[i].tid != tid)
+			continue;
+		t->role = "vCPU";
+		t->vcpu = w->priv->vcpus[i].vcpu;
+		t->qemu = w->any_qemu = true;
 	}
 	t->pool = (uint32_t)w->n_threads;
 	for (uint32_t i = 0; !strcmp(t->role, "worker") && i < w->n_threads; i++) {
@@ -336,12 +354,25 @@ static struct word *word_of(struct bp_waits *w, uint64_t addr, bool add)
 	return &p->words[h];
 }
 
+static bool is_condvar(uint32_t op)
+{
+	return (op & 0x7f) == 9 || (op & 0x7f) == 11;
+}
+
+static bool is_kvm(enum bp_stack_kind kind)
+{
+	return kind == BP_STACK_KVM_RUN || kind == BP_STACK_KVM_HALT;
+}
+
 static void look(struct bp_waits *w, const struct bp_wait *r)
 {
 	struct live *l;
 	struct word *word;
 
 	switch (r->kind) {
+	case BP_WAIT_IN:
+		w->priv->any_in = true;
+		break;
 	case BP_WAIT_LOCK_WANT:
 		w->lock_events = true;
 		l = live_of(w, r->thread, r->cpu, r->time_ns);
@@ -365,6 +396,7 @@ static void look(struct bp_waits *w, const struct bp_wait *r)
 			break;
 		if (l->wants && !l->want && bp_waits_is_mutex(r->other))
 			word->big++;
+		word->condvar |= is_condvar(r->other);
 		if (r->ustack)
 			word->ustack = r->ustack;
 		l->in_futex = true;
@@ -380,13 +412,75 @@ static void look(struct bp_waits *w, const struct bp_wait *r)
 			l->in_futex = false;
 		break;
 	case BP_WAIT_OUT:
-		l = r->ustack ? live_of(w, r->thread, r->cpu, r->time_ns) : NULL;
-		word = l && l->in_futex ? word_of(w, l->call.addr, false) : NULL;
+		l = r->ustack || r->kstack ? live_of(w, r->thread, r->cpu, r->time_ns) : NULL;
+		word = l && r->ustack && l->in_futex ? word_of(w, l->call.addr, false) : NULL;
+		if (word)
+			word->ustack = r->ustack;
+		if (l && r->kstack)
+			l->kvm |= is_kvm(bp_stack_kind(w->priv->rules, r->kstack));
+		break;
+	case BP_WAIT_SAMPLE:
+		word = r->ustack ? word_of(w, bp_waits_word(r->addr, r->other), true) : NULL;
 		if (word)
 			word->ustack = r->ustack;
 		break;
 	default:
 		break;
+	}
+}
+
+/*
+ * The condition variable of the C library (2.25 and later) that a futex word is inside of: who signals waits
+ * on the counts of those who wait (24 bytes before the word that these wait on), or for a lock of two bits (8
+ * before). 0: of none.
+ */
+static uint64_t condvar_around(struct bp_waits *w, uint64_t addr)
+{
+	for (uint64_t at = (addr & ~UINT64_C(7)) + 8; at <= addr + 24; at += 8) {
+		const struct word *word = word_of(w, at, false);
+
+		if (word && word->condvar)
+			return at;
+	}
+	return 0;
+}
+
+static int compare_tids(const void *a, const void *b)
+{
+	const struct vcpu_thread *x = a, *y = b;
+
+	return x->tid < y->tid ? -1 : x->tid > y->tid;
+}
+
+static bool has_vcpu(const struct bp_waits *w, uint16_t vcpu)
+{
+	for (size_t i = 0; i < w->n_threads; i++) {
+		if (w->threads[i].vcpu == vcpu)
+			return true;
+	}
+	return false;
+}
+
+/* QEMU starts the threads of vCPUs in their order: the lowest numbers that no thread has by its name. */
+static void number_vcpus(struct bp_waits *w)
+{
+	struct bp_waits_private *p = w->priv;
+	uint16_t next = 0;
+
+	p->vcpus = malloc((p->n_live + 1) * sizeof(*p->vcpus));
+	if (!p->vcpus) {
+		p->failed = true;
+		return;
+	}
+	for (size_t i = 0; i < p->n_live; i++) {
+		if (p->live[i].kvm && w->threads[p->live[i].thread].vcpu == UINT16_MAX)
+			p->vcpus[p->n_vcpus++].tid = p->live[i].key;
+	}
+	qsort(p->vcpus, p->n_vcpus, sizeof(*p->vcpus), compare_tids);
+	for (size_t i = 0; i < p->n_vcpus; i++) {
+		while (has_vcpu(w, next))
+			next++;
+		p->vcpus[i].vcpu = next++;
 	}
 }
 
@@ -401,6 +495,7 @@ static void looked(struct bp_waits *w)
 			w->big_lock = p->words[i].addr;
 		}
 	}
+	number_vcpus(w);
 	for (size_t i = 0; i < w->n_threads; i++)
 		free(w->threads[i].slices);
 	p->n_live = w->n_threads = 0;
@@ -512,7 +607,6 @@ static void take_in(struct bp_waits *w, const struct bp_wait *r)
 
 	if (!l)
 		return;
-	w->priv->any_in = true;
 	if (l->state == OFF) {
 		end_off(w, l, r->time_ns, false);
 		l->back_ns = r->time_ns;
@@ -631,6 +725,7 @@ static void take_futex(struct bp_waits *w, const struct bp_wait *r)
 {
 	struct bp_waits_private *p = w->priv;
 	struct live *l = live_of(w, r->thread, r->cpu, r->time_ns);
+	uint64_t condvar;
 
 	if (!l)
 		return;
@@ -648,6 +743,12 @@ static void take_futex(struct bp_waits *w, const struct bp_wait *r)
 	    .holder = NO_THREAD,
 	    .holder_was = BP_OFF_CLASSES,
 	};
+	condvar = bp_waits_is_mutex(r->other) ? condvar_around(w, r->addr) : 0;
+	if (condvar) {
+		l->call.addr = condvar;
+		l->call.op = 0x89; /* FUTEX_WAIT_BITSET_PRIVATE, as those who wait on it */
+		return;
+	}
 	if (!w->lock_events || !bp_waits_is_wait(r->other))
 		return;
 	if (bp_waits_is_mutex(r->other)) {
@@ -753,6 +854,14 @@ static void take_sample(struct bp_waits *w, const struct bp_wait *r)
 
 	if (!l)
 		return;
+	/* Of one whose switches are recorded: where it is while it is off the CPU. */
+	if (p->any_in) {
+		if (l->state == OFF && !l->off.out.ustack)
+			l->off.out.ustack = r->ustack;
+		if (l->state == OFF && l->in_futex && !l->call.ustack)
+			l->call.ustack = r->ustack;
+		return;
+	}
 	t = &w->threads[l->thread];
 	off.thread = l->thread;
 	if (r->addr) {
@@ -1039,12 +1148,26 @@ bool bp_waits_listed(const struct bp_query *q, const struct bp_waits *w, uint32_
 	       bp_patterns_match(q->processes, number, NULL);
 }
 
+/* QEMU does not name its threads: all have the name of the program. */
+static bool is_main_loops_name(const struct bp_waits *w, const char *comm)
+{
+	for (size_t i = 0; i < w->n_threads; i++) {
+		if (!strcmp(w->threads[i].role, "main loop"))
+			return !strcmp(w->threads[i].comm, comm);
+	}
+	return false;
+}
+
 void bp_waits_thread_name(const struct bp_waits *w, uint32_t thread, struct bp_strbuf *sb)
 {
 	const struct bp_wait_thread *t = thread < w->n_threads ? &w->threads[thread] : NULL;
 
 	if (!t)
 		bp_strbuf_adds(sb, "[unknown]");
+	else if (t->vcpu != UINT16_MAX && strncmp(t->comm, "CPU ", 4))
+		bp_strbuf_addf(sb, "CPU %u [%u]", t->vcpu, t->tid);
+	else if (!strcmp(t->role, "other") && is_main_loops_name(w, t->comm))
+		bp_strbuf_addf(sb, "%s [%u]", t->comm, t->tid);
 	else if (*t->comm)
 		bp_strbuf_adds(sb, t->comm);
 	else if (t->tid == UINT32_MAX)
@@ -1096,36 +1219,73 @@ static bool mapping_name(const struct bp_waits *w, uint64_t addr, struct bp_strb
 	return false;
 }
 
-/* Functions that only wait or lock: who called them says more. */
-static bool is_primitive(const char *name)
+/* Functions that only wait or lock, and those of the C library: who called them says more. */
+static bool is_primitive(const struct bp_host_frame *f)
 {
 	static const char *const beginnings[] = {"pthread_",    "__pthread_", "___pthread_",     "__lll_",
 						 "__GI_",       "lll_",       "futex_",          "__futex_",
 						 "qemu_mutex_", "qemu_cond_", "qemu_rec_mutex_", "qemu_sem_",
-						 "syscall",     "clone",      "start_thread"};
+						 "qemu_event_", "bql_lock",   "syscall"};
 
+	if (f->space != BP_HOST_USER)
+		return false;
 	for (size_t i = 0; i < BP_ARRAY_SIZE(beginnings); i++) {
-		if (!strncmp(name, beginnings[i], strlen(beginnings[i])))
+		if (!strncmp(f->name, beginnings[i], strlen(beginnings[i])))
 			return true;
 	}
-	return false;
+	return !strncmp(base_name(f->module), "libc.so", 7) || !strncmp(base_name(f->module), "libc-2", 6) ||
+	       !strncmp(base_name(f->module), "libpthread", 10);
 }
 
-/* " in f": the innermost function, of those who waited, that is not about waiting. */
-static void waiters_name(const struct bp_waits *w, uint64_t addr, struct bp_strbuf *sb)
+static bool is_thread_start(const char *name)
+{
+	return !strcmp(name, "start_thread") || !strcmp(name, "clone") || !strncmp(name, "__clone", 7);
+}
+
+/* How many of the innermost frames only wait or lock: with those without a name in between. */
+static size_t skip_primitives(const struct bp_trace *t, const uint32_t *ids, size_t n)
+{
+	size_t skip = 0;
+
+	for (size_t i = 0; i < n && i <= skip + 1; i++) {
+		const struct bp_host_frame *f = bp_trace_host_frame(t, ids[i]);
+
+		if (f && is_primitive(f) && !is_thread_start(f->name))
+			skip = i + 1;
+	}
+	return skip < n ? skip : 0;
+}
+
+void bp_waits_user_function(const struct bp_trace *t, uint32_t stack, struct bp_strbuf *sb)
+{
+	uint32_t best = 0;
+	size_t n = 0;
+	const uint32_t *ids = bp_trace_host_stack(t, stack, &n);
+
+	for (size_t i = skip_primitives(t, ids, n); i < n; i++) {
+		const struct bp_host_frame *f = bp_trace_host_frame(t, ids[i]);
+
+		if (!f || f->space != BP_HOST_USER || is_thread_start(f->name))
+			continue;
+		if (!best || *f->name)
+			best = ids[i];
+		if (*f->name)
+			break;
+	}
+	if (best)
+		bp_waits_frame_name(t, best, sb);
+}
+
+/* " in f": of those who waited. */
+static bool waiters_name(const struct bp_waits *w, uint64_t addr, struct bp_strbuf *sb)
 {
 	const struct word *word = word_of((struct bp_waits *)w, addr, false);
-	size_t n = 0;
-	const uint32_t *ids = word ? bp_trace_host_stack(w->trace, word->ustack, &n) : NULL;
 
-	for (size_t i = 0; i < n; i++) {
-		const struct bp_host_frame *f = bp_trace_host_frame(w->trace, ids[i]);
-
-		if (!f || f->space != BP_HOST_USER || !*f->name || is_primitive(f->name))
-			continue;
-		bp_strbuf_addf(sb, " in %s", f->name);
-		return;
-	}
+	if (!word || !word->ustack)
+		return false;
+	bp_strbuf_adds(sb, " in ");
+	bp_waits_user_function(w->trace, word->ustack, sb);
+	return true;
 }
 
 void bp_waits_lock_name(const struct bp_waits *w, uint64_t addr, struct bp_strbuf *sb, const char **how)
@@ -1150,7 +1310,8 @@ void bp_waits_lock_name(const struct bp_waits *w, uint64_t addr, struct bp_strbu
 		waiters_name(w, addr, sb);
 	} else {
 		bp_strbuf_addf(sb, "0x%" PRIx64, addr);
-		waiters_name(w, addr, sb);
+		if (waiters_name(w, addr, sb))
+			*how = "stack of a waiter";
 	}
 }
 
@@ -1168,13 +1329,14 @@ void bp_waits_frame_name(const struct bp_trace *t, uint32_t frame, struct bp_str
 		bp_strbuf_addf(sb, "0x%" PRIx64, f->addr);
 }
 
-void bp_waits_stack_text(const struct bp_trace *t, uint32_t stack, size_t n, struct bp_strbuf *sb)
+void bp_waits_stack_text(const struct bp_trace *t, uint32_t stack, size_t n, bool callers,
+			 struct bp_strbuf *sb)
 {
 	static const char *const plain[] = {"dump_stack", "__schedule", "schedule", "dump_stack_lvl"};
-	size_t len, shown = 0;
+	size_t len = 0, shown = 0;
 	const uint32_t *ids = bp_trace_host_stack(t, stack, &len);
 
-	for (size_t i = 0; i < len && shown < n; i++) {
+	for (size_t i = callers ? skip_primitives(t, ids, len) : 0; i < len && shown < n; i++) {
 		const struct bp_host_frame *f = bp_trace_host_frame(t, ids[i]);
 		bool says = true;
 

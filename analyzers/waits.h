@@ -196,9 +196,16 @@ void bp_waits_thread_name(const struct bp_waits *w, uint32_t thread, struct bp_s
 /** bp_waits_frame_name() - "futex_wait", "[qemu-system-x86_64+0x5d565d]", "0x7f..." */
 void bp_waits_frame_name(const struct bp_trace *t, uint32_t frame, struct bp_strbuf *sb);
 
-/** bp_waits_stack_text() - @n innermost frames of a stack, "f <- g <- h"; frames that say nothing are left
- * out */
-void bp_waits_stack_text(const struct bp_trace *t, uint32_t stack, size_t n, struct bp_strbuf *sb);
+/**
+ * bp_waits_stack_text() - @n innermost frames of a stack, "f <- g <- h"; frames that say nothing are left out
+ * @callers: also the innermost ones of user space that only wait or lock
+ */
+void bp_waits_stack_text(const struct bp_trace *t, uint32_t stack, size_t n, bool callers,
+			 struct bp_strbuf *sb);
+
+/** bp_waits_user_function() - the innermost function of a user stack that does more than to wait or to lock,
+ * the nearest that has a name; nothing for stack 0 */
+void bp_waits_user_function(const struct bp_trace *t, uint32_t stack, struct bp_strbuf *sb);
 
 /* Sums by up to six numbers. */
 struct bp_tally_row {

@@ -14,16 +14,23 @@
 #include <sys/uio.h>
 #include <time.h>
 
+#include "collectors/qemu/qmp.h"
 #include "collectors/vcpu/live.h"
 #include "core/cleanup.h"
 #include "core/strbuf.h"
 #include "core/units.h"
+#include "core/waits.h"
+#include "symbols/host_stack.h"
 #include "symbols/qemu_locks.h"
 
 #define NS_PER_MS UINT64_C(1000000)
 #define NS_PER_S UINT64_C(1000000000)
 /* Buffers hold about a second of a busy QEMU. */
 #define DRAIN_NS (50 * NS_PER_MS)
+#define SAMPLE_NS (20 * NS_PER_MS) /* between stacks of blocked threads */
+#define QMP_MS 500                 /* for QEMU to answer */
+#define KVM_RUN 0xae80
+#define SAMPLES_MAX 32           /* threads looked at each time */
 #define LOOK_NS (50 * NS_PER_MS) /* for QEMU's binary, while it is not found */
 #define MAPS_NS NS_PER_S
 
@@ -37,11 +44,22 @@ struct bp_record_waits {
 	bool have_probe, no_qemu;
 	pid_t pid;
 	char exe[4096]; /* what was looked at */
-	uint64_t last_drain, last_look, last_maps;
+	uint64_t last_drain, last_look, last_maps, last_sample;
+	struct bp_host_stacks *stacks; /* NULL: not to be had */
+	size_t next_thread;            /* to look at */
+	uint64_t n_stacks;
+	struct known_frame {
+		uint64_t pc; /* 0: free */
+		uint32_t frame;
+	} * known; /* open hash; to name a frame takes long */
+	size_t n_known, known_slots;
 	size_t named;         /* of the live collector's addresses */
 	uint64_t *lock_addrs; /* of those that a fact names */
 	size_t n_locks;
-	char roles[80];
+	struct bp_qmp_vcpu *vcpus; /* as QEMU, or the descriptors of KVM say */
+	size_t n_vcpus;
+	bool by_qmp;
+	char roles[120];
 	unsigned n_threads;
 };
 
@@ -71,6 +89,9 @@ void bp_record_waits_destroy(struct bp_record_waits *rw)
 	bp_live_destroy(rw->live);
 	bp_wait_log_destroy(rw->log);
 	bp_qemu_locks_destroy(rw->locks);
+	bp_host_stacks_destroy(rw->stacks);
+	free(rw->known);
+	free(rw->vcpus);
 	free(rw->lock_addrs);
 	free(rw);
 }
@@ -97,6 +118,8 @@ struct bp_err *bp_record_waits_attach(struct bp_record_waits *rw, pid_t pid, str
 	rw->writer = writer;
 	if (!err)
 		err = bp_live_attach(rw->live, pid, writer, rw->log);
+	if (!err)
+		bp_err_ignore(bp_host_stacks_create(pid, &rw->stacks));
 	if (!err)
 		err = info(writer, "waits_source", "tracefs, trace clock mono");
 	return err;
@@ -270,12 +293,144 @@ static BP_MUST_CHECK struct bp_err *look_at_binary(struct bp_record_waits *rw, u
 	return err;
 }
 
+/* ---- stacks of threads that are blocked ---- */
+
+static uint64_t now_ns(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (uint64_t)ts.tv_sec * NS_PER_S + (uint64_t)ts.tv_nsec;
+}
+
+static struct known_frame *known_slot(struct known_frame *known, size_t slots, uint64_t pc)
+{
+	size_t h = (size_t)(pc * 0x9e3779b97f4a7c15ull >> 32) & (slots - 1);
+
+	while (known[h].pc && known[h].pc != pc)
+		h = (h + 1) & (slots - 1);
+	return &known[h];
+}
+
+static BP_MUST_CHECK struct bp_err *frame_of(struct bp_record_waits *rw, uint64_t pc, uint32_t *ret)
+{
+	struct known_frame *slot;
+	struct bp_host_place p;
+	struct bp_err *err;
+
+	if (rw->n_known * 2 >= rw->known_slots) {
+		size_t slots = rw->known_slots ? rw->known_slots * 2 : 1024;
+		struct known_frame *known = calloc(slots, sizeof(*known));
+
+		if (!known)
+			return bp_err_nomem();
+		for (size_t i = 0; i < rw->known_slots; i++) {
+			if (rw->known[i].pc)
+				*known_slot(known, slots, rw->known[i].pc) = rw->known[i];
+		}
+		free(rw->known);
+		rw->known = known;
+		rw->known_slots = slots;
+	}
+	slot = known_slot(rw->known, rw->known_slots, pc);
+	if (!slot->pc) {
+		p = bp_host_stacks_place(rw->stacks, pc);
+		err =
+		    bp_wait_log_frame(rw->log, BP_HOST_USER, pc, p.function, p.offset, p.file, &slot->frame);
+		if (err)
+			return err;
+		slot->pc = pc;
+		rw->n_known++;
+	}
+	*ret = slot->frame;
+	return NULL;
+}
+
+/* Of a thread that runs a guest of KVM, the descriptor tells which vCPU: "anon_inode:kvm-vcpu:3". */
+static BP_MUST_CHECK struct bp_err *note_kvm_vcpu(struct bp_record_waits *rw, uint32_t tid, uint64_t fd)
+{
+	char path[64], link[64];
+	struct bp_qmp_vcpu *more;
+	unsigned index;
+	ssize_t n;
+
+	for (size_t i = 0; i < rw->n_vcpus; i++) {
+		if (rw->by_qmp || rw->vcpus[i].tid == tid)
+			return NULL;
+	}
+	snprintf(path, sizeof(path), "/proc/%d/fd/%d", (int)rw->pid, (int)fd);
+	n = readlink(path, link, sizeof(link) - 1);
+	link[n > 0 ? n : 0] = '\0';
+	if (sscanf(link, "anon_inode:kvm-vcpu:%u", &index) != 1 || index >= UINT16_MAX)
+		return NULL;
+	more = realloc(rw->vcpus, (rw->n_vcpus + 1) * sizeof(*more));
+	if (!more)
+		return bp_err_nomem();
+	rw->vcpus = more;
+	rw->vcpus[rw->n_vcpus++] = (struct bp_qmp_vcpu){tid, index};
+	return NULL;
+}
+
+static BP_MUST_CHECK struct bp_err *sample_thread(struct bp_record_waits *rw, uint32_t tid)
+{
+	uint64_t pc[BP_HOST_STACK_FRAMES];
+	uint32_t frames[BP_HOST_STACK_FRAMES];
+	struct bp_wait w = {.kind = BP_WAIT_SAMPLE, .thread = tid, .state = 'S', .cpu = BP_WAIT_NO_CPU};
+	struct bp_blocked b;
+	struct bp_err *err = NULL;
+	size_t n;
+
+	if (!bp_blocked_read(rw->pid, (pid_t)tid, &b) || b.nr < 0)
+		return NULL;
+	w.time_ns = now_ns();
+	if (b.nr == SYS_ioctl && b.args[1] == KVM_RUN) {
+		err = note_kvm_vcpu(rw, tid, b.args[0]);
+		if (err)
+			return err;
+	}
+	n = bp_host_stacks_take(rw->stacks, (pid_t)tid, &b, pc);
+	for (size_t i = 0; i < n && !err; i++)
+		err = frame_of(rw, pc[i], &frames[i]);
+	if (!err && n)
+		err = bp_wait_log_stack(rw->log, frames, n, &w.ustack);
+	if (err || !w.ustack)
+		return err;
+	if (b.nr == SYS_futex) {
+		w.addr = b.args[0];
+		w.other = (uint32_t)b.args[1];
+	}
+	rw->n_stacks++;
+	return bp_live_sample(rw->live, &w);
+}
+
+/* Of all threads in turn, when there are many. */
+static BP_MUST_CHECK struct bp_err *sample_threads(struct bp_record_waits *rw)
+{
+	size_t n, looked = 0;
+	const struct bp_live_thread *t = bp_live_threads(rw->live, &n);
+	struct bp_err *err = NULL;
+
+	for (size_t i = 0; i < n && looked < SAMPLES_MAX && !err; i++, rw->next_thread++) {
+		const struct bp_live_thread *one = &t[rw->next_thread % n];
+
+		if (!one->ours)
+			continue;
+		looked++;
+		err = sample_thread(rw, one->tid);
+	}
+	return err;
+}
+
 struct bp_err *bp_record_waits_poll(struct bp_record_waits *rw, uint64_t ns)
 {
 	struct bp_err *err = NULL;
 
 	if (!bp_live_stats(rw->live)->probes && (!rw->last_look || ns - rw->last_look >= LOOK_NS))
 		err = look_at_binary(rw, ns);
+	if (!err && rw->stacks && ns - rw->last_sample >= SAMPLE_NS) {
+		rw->last_sample = ns;
+		err = sample_threads(rw);
+	}
 	if (!err && ns - rw->last_drain >= DRAIN_NS) {
 		rw->last_drain = ns;
 		err = bp_live_drain(rw->live, false);
@@ -296,12 +451,36 @@ static int by_tid(const void *a, const void *b)
 	return x < y ? -1 : x > y;
 }
 
+static bool is_vcpu(const struct bp_record_waits *rw, const struct bp_live_thread *t, uint16_t *index)
+{
+	for (size_t i = 0; i < rw->n_vcpus; i++) {
+		if (rw->vcpus[i].tid == t->tid) {
+			*index = (uint16_t)rw->vcpus[i].index;
+			return true;
+		}
+	}
+	return false;
+}
+
+/* The lowest number of a vCPU that no thread has, from @next on. */
+static uint16_t free_index(const struct bp_record_waits *rw, uint16_t next)
+{
+	for (size_t i = 0; i < rw->n_vcpus; i++) {
+		if (rw->vcpus[i].index == next) {
+			next++;
+			i = SIZE_MAX;
+		}
+	}
+	return next;
+}
+
 /*
- * Which thread is what. QEMU names its threads only with debug-threads=on, which we ask for when we start it;
- * of others, vCPU threads are those that enter KVM's guest or take the big lock in the code of an
- * accelerator. Those are started in the order of their numbers.
+ * Which thread is what. QEMU names its threads only with debug-threads=on, which we ask for when we start it.
+ * Of others, QMP says which are vCPUs, else KVM's descriptors do; without either, vCPU threads are those that
+ * enter KVM's guest or take the big lock in the code of an accelerator. Those are started in the order of
+ * their numbers.
  */
-static BP_MUST_CHECK struct bp_err *assign_roles(struct bp_record_waits *rw, uint64_t ns)
+static BP_MUST_CHECK struct bp_err *assign_roles(struct bp_record_waits *rw)
 {
 	size_t n;
 	const struct bp_live_thread *list = bp_live_threads(rw->live, &n);
@@ -321,7 +500,7 @@ static BP_MUST_CHECK struct bp_err *assign_roles(struct bp_record_waits *rw, uin
 		struct bp_fact f = {
 		    .kind = BP_FACT_THREAD,
 		    .vcpu = UINT16_MAX,
-		    .time_ns = ns,
+		    .time_ns = 0, /* it was that all the time */
 		    .v = {t[i].tid, (uint64_t)rw->pid, 1},
 		    .s1 = t[i].comm,
 		};
@@ -330,17 +509,25 @@ static BP_MUST_CHECK struct bp_err *assign_roles(struct bp_record_waits *rw, uin
 			continue;
 		rw->n_threads++;
 		f.s2 = bp_live_role(rw->live, &t[i], &f.vcpu);
-		if (named || (*f.s2 && strcmp(f.s2, "other")) || (!t[i].kvm && !t[i].guest_lock))
+		if (named || (*f.s2 && strcmp(f.s2, "other")))
 			continue;
+		if (!is_vcpu(rw, &t[i], &f.vcpu)) {
+			if (rw->by_qmp || (!t[i].kvm && !t[i].guest_lock))
+				continue;
+			f.vcpu = free_index(rw, next);
+			next = (uint16_t)(f.vcpu + 1);
+			guessed = true;
+		}
 		f.s2 = "vCPU";
-		f.vcpu = next++;
-		guessed = true;
 		err = bp_trace_writer_fact(rw->writer, &f);
 	}
 	snprintf(rw->roles, sizeof(rw->roles), "%s",
-		 named     ? "names of the threads"
-		 : guessed ? "KVM exits and lock call sites, numbered in order of thread ids"
-			   : "only the main loop is known: QEMU was started without debug-threads=on");
+		 named                    ? "names of the threads"
+		 : rw->by_qmp             ? "QMP (query-cpus-fast)"
+		 : guessed && rw->n_vcpus ? "descriptors of KVM, else KVM exits"
+		 : guessed                ? "KVM exits and lock call sites, numbered in order of thread ids"
+		 : rw->n_vcpus            ? "descriptors of KVM"
+			       : "only the main loop is known: QEMU was started without debug-threads=on");
 	return err;
 }
 
@@ -373,7 +560,7 @@ struct bp_err *bp_record_waits_finish(struct bp_record_waits *rw, uint64_t ns)
 	if (!err)
 		err = name_locks(rw, ns);
 	if (!err)
-		err = assign_roles(rw, ns);
+		err = assign_roles(rw);
 	if (!err)
 		err = lost_fact(rw, ns);
 	if (!err && s->probes)
@@ -389,7 +576,7 @@ struct bp_err *bp_record_waits_finish(struct bp_record_waits *rw, uint64_t ns)
 		err = info(rw->writer, "waits_lock_sites", text);
 	if (!err)
 		err = info(rw->writer, "waits_user_stacks",
-			   s->probes ? "none; call sites of the lock function stand for them" : "none");
+			   rw->n_stacks ? "of blocked threads, by unwind tables, 50 times a second" : "none");
 	if (!err)
 		err = info(rw->writer, "waits_roles", rw->roles);
 	if (!err && !s->kernel_names)
@@ -404,7 +591,7 @@ uint64_t bp_record_waits_records(const struct bp_record_waits *rw, uint64_t *los
 
 	*lost = s->lost + s->lost_unknown;
 	for (int i = 1; i < BP_WAIT_KINDS; i++)
-		n += s->by_kind[i];
+		n += i != BP_WAIT_SAMPLE ? s->by_kind[i] : 0;
 	return n;
 }
 
@@ -440,14 +627,6 @@ static void on_signal(int sig)
 {
 	(void)sig;
 	got_signal = 1;
-}
-
-static uint64_t now_ns(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (uint64_t)ts.tv_sec * NS_PER_S + (uint64_t)ts.tv_nsec;
 }
 
 static BP_MUST_CHECK struct bp_err *write_info(const struct bp_record_options *o, struct bp_trace_writer *w)
@@ -513,6 +692,62 @@ static bool uses_kvm(pid_t pid)
 	return kvm;
 }
 
+/* Whether the process names its threads; when it does not, those that are halted in KVM are noted. */
+static bool names_threads(struct bp_record_waits *rw, pid_t pid)
+{
+	char path[64], comm[32];
+	struct dirent *e;
+	bool named = false;
+	DIR *d;
+
+	snprintf(path, sizeof(path), "/proc/%d/task", (int)pid);
+	d = opendir(path);
+	while (d && !named && (e = readdir(d))) {
+		bp_autoclose int fd = -1;
+		struct bp_blocked b;
+		pid_t tid = atoi(e->d_name);
+		ssize_t n;
+
+		snprintf(path, sizeof(path), "/proc/%d/task/%.16s/comm", (int)pid, e->d_name);
+		fd = open(path, O_RDONLY | O_CLOEXEC);
+		n = fd < 0 ? 0 : read(fd, comm, sizeof(comm) - 1);
+		named = n > 4 && !memcmp(comm, "CPU ", 4);
+		if (bp_blocked_read(pid, tid, &b) && b.nr == SYS_ioctl && b.args[1] == KVM_RUN)
+			bp_err_ignore(note_kvm_vcpu(rw, (uint32_t)tid, b.args[0]));
+	}
+	if (d)
+		closedir(d);
+	return named;
+}
+
+/* Of a QEMU that does not name its threads, where it can be asked. That it cannot costs certainty, no more.
+ */
+static void ask_qemu(struct bp_record_waits *rw, pid_t pid)
+{
+	struct bp_strbuf args bp_cleanup(bp_strbuf_deinit) = BP_STRBUF_INIT;
+	char socket[256], path[320];
+	struct bp_qmp_vcpu *list;
+	struct bp_err *err;
+	size_t n;
+
+	rw->pid = pid;
+	if (names_threads(rw, pid))
+		return;
+	err = read_proc(pid, "cmdline", &args);
+	if (!err && bp_qmp_socket(args.data, args.len, socket, sizeof(socket))) {
+		snprintf(path, sizeof(path), "/proc/%d/%s%s", (int)pid, *socket == '/' ? "root" : "cwd/",
+			 socket);
+		err = bp_qmp_vcpus(path, QMP_MS, &list, &n);
+		if (!err) {
+			free(rw->vcpus);
+			rw->vcpus = list;
+			rw->n_vcpus = n;
+			rw->by_qmp = true;
+		}
+	}
+	bp_err_ignore(err);
+}
+
 static BP_MUST_CHECK struct bp_err *record_pid(const struct bp_record_options *o, struct bp_record_waits *rw,
 					       struct bp_trace_writer *w)
 {
@@ -529,6 +764,7 @@ static BP_MUST_CHECK struct bp_err *record_pid(const struct bp_record_options *o
 	sigaction(SIGTERM, &sa, NULL);
 	sigaction(SIGHUP, &sa, NULL);
 	err = write_info(o, w);
+	ask_qemu(rw, o->pid);
 	if (!err)
 		err = bp_record_waits_attach(rw, o->pid, w);
 	start_ns = now_ns();

@@ -54,7 +54,8 @@ only 'libelf and libdw stay in symbols' '#include <(libelf|gelf|elfutils/[a-z]*|
 only 'compression libraries stay in symbols, in recordings and in what reads traces' \
 	'#include <(zstd|lzma|lz4|lz4frame|zlib)\.h>' \
 	'symbols|core/(trace[a-z_]*|source)\.c|collectors/ftrace/tracedat_unpack\.c' code
-only 'jansson stays where baselines are read' '#include <jansson\.h>' 'analyzers/summary_file\.c' code
+only 'jansson stays where baselines and answers of QEMU are read' '#include <jansson\.h>' \
+	'analyzers/summary_file\.c|collectors/qemu/qmp\.c' code
 only 'libyaml stays where budgets are read' '#include <yaml\.h>' 'analyzers/budget\.c' code
 only 'libtracefs and libtraceevent stay in collectors/vcpu' \
 	'#include <(tracefs|kbuffer|event-parse|trace-seq|event-utils)\.h>' 'collectors/vcpu' code

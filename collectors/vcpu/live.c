@@ -139,7 +139,7 @@ struct bp_live {
 	struct decoder *by_id[65536];
 	struct decoder decoders[EV_KINDS];
 	struct tep_handle *kallsyms;
-	struct cpu *cpus;
+	struct cpu *cpus; /* and behind the last one a queue for samples */
 	size_t n_cpus;
 
 	pid_t pid;
@@ -587,7 +587,7 @@ static BP_MUST_CHECK struct bp_err *open_cpus(struct bp_live *l)
 {
 	long n = sysconf(_SC_NPROCESSORS_CONF);
 
-	l->cpus = calloc((size_t)(n > 0 ? n : 1), sizeof(*l->cpus));
+	l->cpus = calloc((size_t)(n > 0 ? n : 0) + 1, sizeof(*l->cpus));
 	if (!l->cpus)
 		return bp_err_nomem();
 	for (long i = 0; i < n; i++) {
@@ -607,6 +607,7 @@ static BP_MUST_CHECK struct bp_err *open_cpus(struct bp_live *l)
 		if (!c->kbuf)
 			return bp_err_nomem();
 	}
+	l->cpus[l->n_cpus] = (struct cpu){.fd = -1};
 	return l->n_cpus ? NULL : bp_err_new(BP_EUNSUPPORTED, "--waits: tracefs has no buffers");
 }
 
@@ -708,7 +709,7 @@ void bp_live_destroy(struct bp_live *l)
 	if (!l)
 		return;
 	stop_arming(l);
-	for (size_t i = 0; i < l->n_cpus; i++) {
+	for (size_t i = 0; l->cpus && i <= l->n_cpus; i++) {
 		bp_closep(&l->cpus[i].fd);
 		kbuffer_free(l->cpus[i].kbuf);
 		free(l->cpus[i].queue);
@@ -1288,7 +1289,7 @@ static void find_takes(struct bp_live *l)
 		struct bp_live_thread *t = at ? &l->threads[*at] : NULL;
 
 		/* Scheduling says nothing: it happens anywhere. */
-		if (!t || w->kind == BP_WAIT_OUT || w->kind == BP_WAIT_IN)
+		if (!t || w->kind == BP_WAIT_OUT || w->kind == BP_WAIT_IN || w->kind == BP_WAIT_SAMPLE)
 			continue;
 		if (t->wants && !t->waiting && !waits_for_big_lock(l, w)) {
 			if (t->asked != NOT_HERE)
@@ -1344,6 +1345,11 @@ static BP_MUST_CHECK struct bp_err *emit(struct bp_live *l, struct bp_wait *w, b
 	return bp_wait_log_add(l->log, &held);
 }
 
+struct bp_err *bp_live_sample(struct bp_live *l, const struct bp_wait *w)
+{
+	return push(&l->cpus[l->n_cpus], w);
+}
+
 /* What is old enough, of all CPUs, in order. */
 static BP_MUST_CHECK struct bp_err *merge(struct bp_live *l, uint64_t horizon)
 {
@@ -1351,7 +1357,7 @@ static BP_MUST_CHECK struct bp_err *merge(struct bp_live *l, uint64_t horizon)
 	for (;;) {
 		struct cpu *first = NULL;
 
-		for (size_t i = 0; i < l->n_cpus; i++) {
+		for (size_t i = 0; i <= l->n_cpus; i++) {
 			struct cpu *c = &l->cpus[i];
 
 			if (c->at < c->n && c->queue[c->at].time_ns <= horizon &&
@@ -1392,7 +1398,7 @@ struct bp_err *bp_live_drain(struct bp_live *l, bool all)
 		find_takes(l);
 	for (size_t i = 0; i < l->n_batch && !err; i++)
 		err = emit(l, &l->batch[i], l->takes[i]);
-	for (size_t i = 0; i < l->n_cpus; i++) {
+	for (size_t i = 0; i <= l->n_cpus; i++) {
 		struct cpu *c = &l->cpus[i];
 
 		if (!c->at)

@@ -22,6 +22,7 @@
 #include "core/waits.h"
 
 struct bp_live;
+struct bp_wait;
 
 struct bp_live_options {
 	const char *probe_file; /* binary to put a uprobe on; NULL: none */
@@ -80,6 +81,12 @@ struct bp_err *bp_live_start(struct bp_live *l, uint64_t start_ns) BP_MUST_CHECK
  * Errors of the writer; BP_EOS, BP_EDATA when the buffer makes no sense.
  */
 struct bp_err *bp_live_drain(struct bp_live *l, bool all) BP_MUST_CHECK;
+
+/**
+ * bp_live_sample() - a BP_WAIT_SAMPLE record of a thread, which becomes part of the recording in its turn
+ * @w: its time is of CLOCK_MONOTONIC, and not before that of the sample given last
+ */
+struct bp_err *bp_live_sample(struct bp_live *l, const struct bp_wait *w) BP_MUST_CHECK;
 
 /** bp_live_stop() - no events any more; what is in the buffers stays */
 void bp_live_stop(struct bp_live *l);

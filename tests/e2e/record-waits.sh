@@ -79,6 +79,18 @@ leftovers()
 	grep -o 'bootprof_[0-9_]*' $tracing/uprobe_events
 }
 
+# recording PID: waits until that recorder gets events
+recording()
+{
+	local i
+
+	for ((i = 0; i < 200; i++)); do
+		grep -qs 1 $tracing/instances/bootprof_"$1"_*/tracing_on && break
+		sleep 0.05
+	done
+	sleep 0.2
+}
+
 # rows FILE VIEW TABLE: rows of a table as JSON lists of objects
 rows()
 {
@@ -104,7 +116,7 @@ for task in /proc/"$guest"/task/*; do
 	echo "${task##*/}" >> "$own/set_event_pid"
 done
 "$BOOTPROF" record --waits --lock-sites=always --pid "$guest" --duration 3 -o "$T/a" 2> "$T/err" &
-sleep 1.2
+recording $!
 echo 1 > "$own/tracing_on"
 sleep 1
 echo 0 > "$own/tracing_on"
@@ -179,6 +191,10 @@ rmdir "$own"
 "$BOOTPROF" report locks -i "$T/a" -n 0 > "$T/locks.txt"
 like 'a call site in the TCG accelerator' 'accel/tcg/[a-z-]*\.c:[0-9]+' "$T/locks.txt"
 like 'a call site in the main loop' 'util/main-loop\.c:[0-9]+' "$T/locks.txt"
+# What the stack of a waiter says, of a binary without symbols of its own and without frame pointers.
+like 'a condition variable goes by the function that waits for it' '0x[0-9a-f]+ in qemu_wait_io_event +CPU [0-3]/TCG' "$T/locks.txt"
+"$BOOTPROF" export --format=folded --off-cpu -i "$T/a" > "$T/folded"
+like 'stacks of QEMU from its main function to the wait' 'main_loop_wait;qemu_poll_ns;' "$T/folded"
 like 'holders known from lock events' 'main loop|lock events' "$T/locks.txt"
 is 'nothing is left in tracefs' "$(leftovers)" ''
 
@@ -186,7 +202,7 @@ is 'nothing is left in tracefs' "$(leftovers)" ''
 
 for round in 1 2 3; do
 	"$BOOTPROF" record -q --waits --pid "$guest" --duration 1500ms -o "$T/p" &
-	sleep 0.6
+	recording $!
 	echo "pmemsave 0 4096 \"$T/block\"" >&3
 	sleep 0.4
 	cat "$T/block" > /dev/null
@@ -202,7 +218,7 @@ done
 
 "$BOOTPROF" record --waits --lock-sites=always --pid "$guest" --duration 20 -o "$T/k" 2> "$T/err" &
 recorder=$!
-sleep 1
+recording $recorder
 kill -STOP $recorder
 sleep 4
 kill -CONT $recorder
@@ -219,7 +235,7 @@ like 'a recorder that could not keep up: and the report' 'lost' "$T/locks.txt"
 
 "$BOOTPROF" record --waits --pid "$guest" -o "$T/k" 2> "$T/err" &
 recorder=$!
-sleep 1.5
+recording $recorder
 is 'an instance of its own' "$(leftovers | grep -c "^bootprof_${recorder}_")" 2
 kill -9 $recorder
 wait $recorder 2> /dev/null
@@ -229,7 +245,7 @@ like 'kill -9 of bootprof: with threads' 'CPU 0/TCG' "$T/out"
 like 'kill -9 of bootprof: its instance is still there' "^bootprof_${recorder}_" <(leftovers)
 "$BOOTPROF" record --waits --pid "$guest" --duration 20 -o "$T/k" 2> "$T/err" &
 recorder=$!
-sleep 1.5
+recording $recorder
 is 'the next one removes what is left' "$(leftovers | grep -v "^bootprof_${recorder}_")" ''
 kill -9 "$guest"
 wait $recorder
