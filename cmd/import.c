@@ -301,6 +301,35 @@ static void list_formats(struct bp_strbuf *sb)
 		bp_strbuf_addf(sb, "%s%s", i ? ", " : "", bp_importers[i]->name);
 }
 
+/* What people have at hand, and which other form of it is read. */
+static const char *near_miss(const char *text, size_t len)
+{
+	static const struct {
+		const char *at_start, *inside, *say;
+	} forms[] = {
+	    {"PERFILE2", NULL, "a perf.data file: the text of `perf script -i FILE` is read"},
+	    {"2ELIFREP", NULL, "a perf.data file: the text of `perf script -i FILE` is read"},
+	    {NULL, "sch delay",
+	     "a table of perf sched: the text of `perf script` of the same perf.data is read"},
+	    {NULL,
+	     " ms): ", "the output of perf trace: the text of `perf script` after `perf record` is read"},
+	    {"# To display the perf.data header", NULL,
+	     "the output of perf report: the text of `perf script` is read"},
+	    {"# started on ", NULL,
+	     "the output of perf stat has no events: the text of `perf script` after `perf record` is read"},
+	};
+
+	for (size_t i = 0; i < BP_ARRAY_SIZE(forms); i++) {
+		const char *s = forms[i].at_start, *in = forms[i].inside;
+
+		if (s && len >= strlen(s) && !memcmp(text, s, strlen(s)))
+			return forms[i].say;
+		if (in && memmem(text, len, in, strlen(in)))
+			return forms[i].say;
+	}
+	return NULL;
+}
+
 static BP_MUST_CHECK struct bp_err *choose(struct job *j, const char *format)
 {
 	const uint8_t *data;
@@ -325,11 +354,15 @@ static BP_MUST_CHECK struct bp_err *choose(struct job *j, const char *format)
 			j->importer = bp_importers[i];
 		}
 	}
-	if (!j->importer)
+	if (!j->importer) {
+		const char *miss = near_miss((const char *)data, len < PROBE_BYTES ? len : PROBE_BYTES);
+
 		return bp_err_data(
 		    bp_source_path(j->source), 0, "%s",
-		    len ? "neither a recording of bootprof nor a trace that bootprof import reads"
-			: "the file is empty, neither a recording nor a trace");
+		    !len   ? "the file is empty, neither a recording nor a trace"
+		    : miss ? miss
+			   : "neither a recording of bootprof nor a trace that bootprof import reads");
+	}
 	return NULL;
 }
 
