@@ -1172,6 +1172,9 @@ struct bp_err *bp_record_run(const struct bp_record_options *opts, int *status)
 	struct bp_err *err = run(&r, status);
 	uint64_t lost;
 
+	/* Nobody reads the rings any more: a vCPU that waits for room in one would not let QEMU end. */
+	if (r.shm)
+		__atomic_store_n(&r.shm->stop, 1, __ATOMIC_RELAXED);
 	if (r.qemu > 0) {
 		/* The recording failed: the guest is not left behind. */
 		kill(r.qemu, SIGTERM);
@@ -1180,8 +1183,6 @@ struct bp_err *bp_record_run(const struct bp_record_options *opts, int *status)
 		kill(r.qemu, SIGKILL);
 		waitpid(r.qemu, NULL, WNOHANG);
 	}
-	if (r.shm)
-		__atomic_store_n(&r.shm->stop, 1, __ATOMIC_RELAXED);
 	if (r.terminal) {
 		status_area(&r, false);
 		tcsetattr(STDIN_FILENO, TCSADRAIN, &r.saved);
