@@ -74,7 +74,7 @@ static void find_locks(struct bp_findings *f, struct bp_locks *x, uint64_t all_n
 		bp_find(f, percent(s.ns, all_ns), "report locks", NULL, "vCPUs waited %s for %s%s",
 			bp_units_ns(t, (int64_t)s.ns), bp_strbuf_str(&lock), bp_strbuf_str(&who));
 		if (percent(s.preempted_ns, all_ns) >= SHARE_MIN)
-			bp_find(f, percent(s.preempted_ns, all_ns), "report locks -s wait_total_ns", NULL,
+			bp_find(f, percent(s.preempted_ns, all_ns), "report locks", NULL,
 				"%s of the waits for %s had a holder that was preempted: the host's CPUs are "
 				"busy",
 				bp_units_ns(t, (int64_t)s.preempted_ns), bp_strbuf_str(&lock));
@@ -91,7 +91,7 @@ void bp_waits_find(struct bp_findings *f, struct bp_locks *x)
 	    [BP_OFF_KERNEL] = "waited for the host's kernel",
 	    [BP_OFF_FUTEX] = "waited for other threads of QEMU, on condition variables or events",
 	    [BP_OFF_POLL] = "waited for file descriptors and timers",
-	    [BP_OFF_OTHER] = "were off the CPU for another reason",
+	    [BP_OFF_OTHER] = "were off the CPU for another reason (waiting for the recorder is one)",
 	};
 	const struct bp_waits *w = bp_locks_waits(x);
 	uint64_t ns[BP_OFF_CLASSES] = {0}, all_ns = 0;
@@ -105,6 +105,9 @@ void bp_waits_find(struct bp_findings *f, struct bp_locks *x)
 		return;
 	find_locks(f, x, all_ns);
 	for (int k = 0; k < BP_OFF_CLASSES; k++) {
+		/* What the guest says of that is closer to it. */
+		if (k == BP_OFF_HALT && !bp_view_waits_only(f->a))
+			continue;
 		if (text[k] && percent(ns[k], all_ns) >= SHARE_MIN)
 			bp_find(f, percent(ns[k], all_ns),
 				k == BP_OFF_PREEMPTED || k == BP_OFF_HALT ? "report vcpus" : "report off-cpu",

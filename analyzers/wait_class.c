@@ -144,6 +144,7 @@ struct bp_off_rules {
 	struct marks *kernel; /* by stack id */
 	uint8_t *user;        /* U_*, and U_KNOWN */
 	uint32_t n;
+	bool calls; /* the guest's calls were recorded at the same time */
 };
 
 #define U_KNOWN 0x80u
@@ -165,6 +166,7 @@ struct bp_err *bp_off_rules_create(const struct bp_trace *t, struct bp_off_rules
 	if (!r)
 		return bp_err_nomem();
 	r->trace = t;
+	r->calls = bp_trace_n_blocks(t) && !bp_trace_info(t, "import_format");
 	bp_trace_host_ids(t, &frames, &r->n);
 	r->kernel = calloc(r->n + 1, sizeof(*r->kernel));
 	r->user = calloc(r->n + 1, 1);
@@ -370,6 +372,8 @@ struct bp_off_verdict bp_off_classify(struct bp_off_rules *r, const struct bp_of
 		return say(BP_OFF_POLL, &m, POLL, "event loop");
 	if (f->state == 'D')
 		return say(BP_OFF_KERNEL, &m, 0, "state D");
+	if (m.set & SLEEP && f->vcpu && r->calls)
+		return say(BP_OFF_OTHER, &m, SLEEP, "waits for the recorder: its ring is full");
 	if (m.set & SLEEP)
 		return say(BP_OFF_OTHER, &m, SLEEP, "sleeps for a time");
 	return say(BP_OFF_OTHER, &m, 0, m.any ? "no rule for this stack" : "no stack recorded");

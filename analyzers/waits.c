@@ -1152,8 +1152,8 @@ bool bp_waits_listed(const struct bp_query *q, const struct bp_waits *w, uint32_
 static bool is_main_loops_name(const struct bp_waits *w, const char *comm)
 {
 	for (size_t i = 0; i < w->n_threads; i++) {
-		if (!strcmp(w->threads[i].role, "main loop"))
-			return !strcmp(w->threads[i].comm, comm);
+		if (!strcmp(w->threads[i].role, "main loop") && !strcmp(w->threads[i].comm, comm))
+			return true;
 	}
 	return false;
 }
@@ -1302,6 +1302,8 @@ void bp_waits_lock_name(const struct bp_waits *w, uint64_t addr, struct bp_strbu
 	if (best) {
 		bp_strbuf_adds(sb, best->s1);
 		*how = best->s2;
+		if (!strcmp(best->s2, "mapping"))
+			waiters_name(w, addr, sb);
 	} else if (addr && addr == w->big_lock) {
 		bp_strbuf_adds(sb, "big lock");
 		*how = "waited on in the lock function";

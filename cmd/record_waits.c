@@ -236,8 +236,15 @@ static BP_MUST_CHECK struct bp_err *name_locks(struct bp_record_waits *rw, uint6
 	for (; rw->named < n && !err; rw->named++) {
 		struct bp_qemu_lock lock;
 
-		if (bp_qemu_locks_find(rw->locks, addr[rw->named], &lock))
-			err = lock_fact(rw, &lock, ns);
+		if (!bp_qemu_locks_find(rw->locks, addr[rw->named], &lock)) {
+			bp_qemu_locks_place(rw->locks, addr[rw->named], lock.name);
+			if (!strchr(lock.name, '+'))
+				continue; /* in no file */
+			lock.addr = addr[rw->named];
+			lock.size = 4;
+			lock.how = "mapping";
+		}
+		err = lock_fact(rw, &lock, ns);
 	}
 	return err;
 }

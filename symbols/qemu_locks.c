@@ -753,9 +753,24 @@ bool bp_qemu_locks_find(const struct bp_qemu_locks *l, uint64_t addr, struct bp_
 	return find_arena(l, addr, ret);
 }
 
+/* The file whose zeroed data a mapping without a file is: it follows at once. NULL: none; @base where it is
+ * loaded. */
+static const char *zeroed_data_of(const struct bp_qemu_locks *l, const struct map *m, uint64_t *base)
+{
+	const struct map *before = m > l->maps ? m - 1 : NULL;
+
+	if (!before || m->path[0] || !before->file || before->end != m->start)
+		return NULL;
+	for (*base = before->start; before > l->maps && !strcmp(before[-1].path, before->path); before--)
+		*base = before[-1].start;
+	return before->path;
+}
+
 void bp_qemu_locks_place(const struct bp_qemu_locks *l, uint64_t addr, char *dst)
 {
 	const struct map *m = map_of(l, addr);
+	const char *file;
+	uint64_t base;
 
 	if (!m)
 		snprintf(dst, BP_LOCK_NAME_MAX, "unmapped");
@@ -766,6 +781,9 @@ void bp_qemu_locks_place(const struct bp_qemu_locks *l, uint64_t addr, char *dst
 	else if (m->file)
 		snprintf(dst, BP_LOCK_NAME_MAX, "%.90s+0x%llx", base_name(m->path),
 			 (unsigned long long)(m->offset + (addr - m->start)));
+	else if ((file = zeroed_data_of(l, m, &base)))
+		snprintf(dst, BP_LOCK_NAME_MAX, "%.90s+0x%llx", base_name(file),
+			 (unsigned long long)(addr - base));
 	else
 		snprintf(dst, BP_LOCK_NAME_MAX, "anonymous memory");
 }

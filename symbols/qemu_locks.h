@@ -58,7 +58,8 @@ bool bp_qemu_locks_find(const struct bp_qemu_locks *l, uint64_t addr, struct bp_
 
 /**
  * bp_qemu_locks_place() - in what kind of memory an address without a name lies
- * @dst: "heap", "stack", "anonymous memory", "libfoo.so.1+0x40", "unmapped"; at least BP_LOCK_NAME_MAX bytes
+ * @dst: "heap", "stack", "anonymous memory", "libfoo.so.1+0x40", "unmapped"; at least BP_LOCK_NAME_MAX bytes.
+ *       Of a file its offset; of the zeroed data behind it, from where it is loaded
  */
 void bp_qemu_locks_place(const struct bp_qemu_locks *l, uint64_t addr, char *dst);
 

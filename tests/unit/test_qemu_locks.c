@@ -168,6 +168,10 @@ static const char maps_of_image[] =
     "7f0000000000-7f0000021000 rw-p 00000000 00:00 0 \n"
     "7f0005000000-7f0005021000 rw-p 00000000 00:00 0 \n"
     "7f0100000000-7f0100100000 r-xp 00002000 fe:00 2                          /usr/lib/libfoo.so.1\n"
+    "7f0100100000-7f0100101000 rw-p 00102000 fe:00 2                          /usr/lib/libfoo.so.1\n"
+    "7f0100101000-7f0100103000 rw-p 00000000 00:00 0 \n"
+    "7f0100103000-7f0100104000 rw-p 00000000 00:00 0 \n"
+    "7f0200000000-7f0200001000 rw-p 00000000 00:00 0 \n"
     "7ffc00000000-7ffc00021000 rw-p 00000000 00:00 0                          [stack]\n";
 
 static struct bp_err *open_image(struct image *im, const char *maps, struct bp_qemu_locks **ret)
@@ -315,6 +319,13 @@ static void test_symbols(void **state)
 	assert_string_equal(text, "stack");
 	bp_qemu_locks_place(l, 0x7f0100000030, text);
 	assert_string_equal(text, "libfoo.so.1+0x2030");
+	/* Its zeroed data, from where it is loaded; what comes behind that, or elsewhere, is not its. */
+	bp_qemu_locks_place(l, 0x7f0100101010, text);
+	assert_string_equal(text, "libfoo.so.1+0x101010");
+	bp_qemu_locks_place(l, 0x7f0100103010, text);
+	assert_string_equal(text, "anonymous memory");
+	bp_qemu_locks_place(l, 0x7f0200000010, text);
+	assert_string_equal(text, "anonymous memory");
 	bp_qemu_locks_place(l, 0x10, text);
 	assert_string_equal(text, "unmapped");
 
