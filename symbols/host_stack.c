@@ -2,6 +2,7 @@
 #define _GNU_SOURCE
 #include "symbols/host_stack.h"
 
+#include <dirent.h>
 #include <elfutils/libdwfl.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -71,24 +72,42 @@ bool bp_blocked_read(pid_t pid, pid_t tid, struct bp_blocked *ret)
 
 /* ---- what libdwfl asks ---- */
 
-/* Files as the process sees them. Debug files: of the same build-id, installed; nothing is downloaded. */
+/* The file that is mapped at @start: by /proc/PID/map_files, which no chroot or container leads astray. */
+static int open_mapped(pid_t pid, uint64_t start)
+{
+	char path[64], want[32];
+	size_t len = (size_t)snprintf(want, sizeof(want), "%llx-", (unsigned long long)start);
+	struct dirent *e;
+	int fd = -1;
+	DIR *d;
+
+	snprintf(path, sizeof(path), "/proc/%d/map_files", (int)pid);
+	d = opendir(path);
+	while (d && fd < 0 && (e = readdir(d))) {
+		if (!strncmp(e->d_name, want, len))
+			fd = openat(dirfd(d), e->d_name, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+	}
+	if (d)
+		closedir(d);
+	return fd;
+}
+
+/* Files as they are mapped. Debug files: of the same build-id, installed; nothing is downloaded. */
 static int find_elf(Dwfl_Module *mod, void **userdata, const char *name, Dwarf_Addr base, char **file,
 		    Elf **elf)
 {
 	void **owner;
-	char *path;
 	int fd;
 
 	if (*name != '/')
 		return dwfl_linux_proc_find_elf(mod, userdata, name, base, file, elf);
 	dwfl_module_info(mod, &owner, NULL, NULL, NULL, NULL, NULL, NULL);
-	if (asprintf(&path, "/proc/%d/root%s", (int)(intptr_t)*owner, name) < 0)
-		return -1;
-	fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+	fd = open_mapped((pid_t)(intptr_t)*owner, base);
+	/* Only root may do that; others see their own files by name. */
 	if (fd < 0)
-		free(path);
-	else
-		*file = path;
+		fd = open(name, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+	if (fd >= 0)
+		*file = strdup(name);
 	return fd;
 }
 
