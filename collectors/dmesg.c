@@ -287,8 +287,9 @@ static bool take_syscall(struct reader *r, const char *p, const char *e)
 	return true;
 }
 
-static BP_MUST_CHECK struct bp_err *take_line(struct reader *r, const char *p, const char *e, bool *ok)
+static BP_MUST_CHECK struct bp_err *take_line(void *self, const char *p, const char *e, bool *ok)
 {
+	struct reader *r = self;
 	const char *rest, *text;
 	struct bp_err *err;
 	uint64_t addr;
@@ -399,7 +400,7 @@ static struct bp_err *run(struct bp_import *im)
 	struct bp_import_stats *s = im->stats;
 	struct bp_fact clock = {
 	    .kind = BP_FACT_INFO, .vcpu = UINT16_MAX, .s1 = "clock_time", .s2 = "time stamps of the log"};
-	struct bp_err *err = NULL;
+	struct bp_err *err;
 
 	if (!r)
 		return bp_err_nomem();
@@ -408,22 +409,7 @@ static struct bp_err *run(struct bp_import *im)
 		return bp_err_new(BP_EUNSUPPORTED,
 				  "stacks of a log are waits only, which are not wanted here");
 	begin(r, NO_TID, 0, false);
-	while (!err) {
-		const char *data, *p, *stop;
-		size_t len;
-
-		err = bp_source_next_lines(im->source, &data, &len);
-		if (err || !len || (im->progress && !im->progress(im->progress_self)))
-			break;
-		for (p = data, stop = data + len; p < stop && !err;) {
-			const char *e = memchr(p, '\n', (size_t)(stop - p));
-			bool ok;
-
-			e = e ? e : stop;
-			err = take_line(r, p, e, &ok);
-			p = e < stop ? e + 1 : stop;
-		}
-	}
+	err = bp_import_lines(im, r, take_line, NULL);
 	if (!err)
 		err = end(r);
 	s->records += r->stacks;

@@ -60,6 +60,15 @@ struct bp_importer {
 	struct bp_err *(*run)(struct bp_import *im);
 };
 
+/**
+ * bp_import_lines() - hand over all lines of the source, in order, until the end, an error, or progress() says stop
+ * @take: gets @self and a line without its newline; *@ok is false when it makes no sense
+ * @what: such lines are counted as skipped, this is why, and a last line without an end is noted; NULL: they are not
+ */
+struct bp_err *bp_import_lines(struct bp_import *im, void *self,
+			       struct bp_err *(*take)(void *self, const char *line, const char *end, bool *ok),
+			       const char *what) BP_MUST_CHECK;
+
 /* All importers, NULL-terminated: collectors/importers.c */
 extern const struct bp_importer *const bp_importers[];
 

@@ -215,8 +215,9 @@ static BP_MUST_CHECK struct bp_err *take_frame(struct reader *r, const char *p, 
 	return NULL;
 }
 
-static BP_MUST_CHECK struct bp_err *take_line(struct reader *r, const char *p, const char *e, bool *ok)
+static BP_MUST_CHECK struct bp_err *take_line(void *self, const char *p, const char *e, bool *ok)
 {
+	struct reader *r = self;
 	struct bp_ftext_record rec;
 	char task[64];
 	struct bp_err *err;
@@ -292,7 +293,7 @@ static struct bp_err *run(struct bp_import *im)
 	struct bp_import_stats *s = im->stats;
 	struct bp_fact clock = {
 	    .kind = BP_FACT_INFO, .vcpu = UINT16_MAX, .s1 = "clock_time", .s2 = "time stamps of the trace"};
-	struct bp_err *err = NULL;
+	struct bp_err *err;
 
 	if (!r)
 		return bp_err_nomem();
@@ -300,32 +301,7 @@ static struct bp_err *run(struct bp_import *im)
 	if (!im->sched)
 		return bp_err_new(BP_EUNSUPPORTED,
 				  "samples of perf have waits only, which are not wanted here");
-	while (!err) {
-		uint64_t offset = bp_source_offset(im->source);
-		const char *data, *p, *end;
-		size_t len;
-
-		err = bp_source_next_lines(im->source, &data, &len);
-		if (err || !len || (im->progress && !im->progress(im->progress_self)))
-			break;
-		for (p = data, end = data + len; p < end && !err;) {
-			const char *e = memchr(p, '\n', (size_t)(end - p));
-			bool ok;
-
-			s->truncated = !e;
-			e = e ? e : end;
-			err = take_line(r, p, e, &ok);
-			if (!ok) {
-				s->skipped++;
-				if (s->first_bad_offset == UINT64_MAX) {
-					s->first_bad_offset = offset + (uint64_t)(p - data);
-					snprintf(s->first_bad, sizeof(s->first_bad),
-						 "not a line of perf script");
-				}
-			}
-			p = e < end ? e + 1 : end;
-		}
-	}
+	err = bp_import_lines(im, r, take_line, "not a line of perf script");
 	s->records += r->samples;
 	snprintf(s->stacks, sizeof(s->stacks), "none");
 	if (!err)
