@@ -27,12 +27,15 @@ static bool sum_threads(const struct bp_waits *w, const struct bp_query *q, uint
 	for (uint32_t i = 0; i < w->n_threads; i++) {
 		const struct bp_wait_thread *t = &w->threads[i];
 
-		if (!bp_waits_listed(q, w, i) || (vcpus && !bp_waits_is_vcpu(t)) ||
-		    (!t->switches && !t->running_ns))
+		uint64_t own_ns = t->running_ns;
+
+		if (!bp_waits_listed(q, w, i) || (vcpus && !bp_waits_is_vcpu(t)))
 			continue;
-		*all_ns += span;
-		for (int k = 0; k < BP_OFF_CLASSES; k++)
+		for (int k = 0; k < BP_OFF_CLASSES; k++) {
 			ns[k] += t->ns[k];
+			own_ns += t->ns[k];
+		}
+		*all_ns += own_ns ? span : 0;
 	}
 	return vcpus;
 }

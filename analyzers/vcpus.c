@@ -227,7 +227,11 @@ static struct bp_err *choose(struct vcpus *x)
 		const struct bp_wait_thread *t = &w->threads[i];
 		size_t at = x->n;
 
-		if (!bp_waits_listed(x->a->query, w, i) || (!t->switches && !t->running_ns))
+		uint64_t ns = t->running_ns;
+
+		for (int k = 0; k < BP_OFF_CLASSES; k++)
+			ns += t->ns[k];
+		if (!bp_waits_listed(x->a->query, w, i) || (!t->switches && !ns))
 			continue;
 		for (; at && before(w, i, x->index[at - 1]); at--)
 			x->index[at] = x->index[at - 1];

@@ -845,6 +845,26 @@ static void take_lock(struct bp_waits *w, const struct bp_wait *r)
 	}
 }
 
+/* Blocked, and nothing was heard of it before: so it has been since recording began. */
+static void off_from_the_start(struct bp_waits *w, struct live *l, const struct bp_wait *r)
+{
+	l->state = OFF;
+	l->since = w->lost ? r->time_ns : w->first_ns;
+	l->in_futex = r->addr != 0;
+	l->call = (struct bp_futex_wait){.addr = r->addr, .op = r->other};
+	l->off = (struct bp_off){
+	    .thread = l->thread,
+	    .out = *r,
+	    .waker = NO_THREAD,
+	    .why = why(w, l, r),
+	    .futex = l->in_futex,
+	    .addr = l->in_futex ? bp_waits_word(r->addr, r->other) : 0,
+	};
+	l->off.out.time_ns = l->since;
+	/* How long the wait was is not known. */
+	l->in_futex = false;
+}
+
 static void take_sample(struct bp_waits *w, const struct bp_wait *r)
 {
 	struct live *l = live_of(w, r->thread, r->cpu, r->time_ns);
@@ -856,6 +876,8 @@ static void take_sample(struct bp_waits *w, const struct bp_wait *r)
 		return;
 	/* Of one whose switches are recorded: where it is while it is off the CPU. */
 	if (p->any_in) {
+		if (l->state == UNKNOWN && l->since == r->time_ns)
+			off_from_the_start(w, l, r);
 		if (l->state == OFF && !l->off.out.ustack)
 			l->off.out.ustack = r->ustack;
 		if (l->state == OFF && l->in_futex && !l->call.ustack)

@@ -47,6 +47,8 @@ struct bp_record_waits {
 	uint64_t last_drain, last_look, last_maps, last_sample;
 	struct bp_host_stacks *stacks; /* NULL: not to be had */
 	size_t next_thread;            /* to look at */
+	uint32_t *looked_at;           /* threads that were */
+	size_t n_looked_at;
 	uint64_t n_stacks;
 	struct known_frame {
 		uint64_t pc; /* 0: free */
@@ -92,6 +94,7 @@ void bp_record_waits_destroy(struct bp_record_waits *rw)
 	bp_host_stacks_destroy(rw->stacks);
 	free(rw->known);
 	free(rw->vcpus);
+	free(rw->looked_at);
 	free(rw->lock_addrs);
 	free(rw);
 }
@@ -378,6 +381,51 @@ static BP_MUST_CHECK struct bp_err *note_kvm_vcpu(struct bp_record_waits *rw, ui
 	return NULL;
 }
 
+/*
+ * Of threads that are blocked from before recording began, no switch tells with which stack of the kernel: so
+ * that of each thread's first sample is read. @n: frames, 0 when it is not the first.
+ */
+static BP_MUST_CHECK struct bp_err *kernel_stack(struct bp_record_waits *rw, uint32_t tid,
+						 uint32_t frames[BP_HOST_STACK_FRAMES], size_t *n)
+{
+	struct bp_strbuf text bp_cleanup(bp_strbuf_deinit) = BP_STRBUF_INIT;
+	uint32_t *more;
+	char file[48];
+	struct bp_err *err;
+
+	*n = 0;
+	for (size_t i = 0; i < rw->n_looked_at; i++) {
+		if (rw->looked_at[i] == tid)
+			return NULL;
+	}
+	more = realloc(rw->looked_at, (rw->n_looked_at + 1) * sizeof(*more));
+	if (!more)
+		return bp_err_nomem();
+	rw->looked_at = more;
+	rw->looked_at[rw->n_looked_at++] = tid;
+	snprintf(file, sizeof(file), "task/%u/stack", tid);
+	err = read_proc(rw->pid, file, &text);
+	if (err) {
+		/* It is gone, or the kernel does not show stacks. */
+		bp_err_ignore(err);
+		return NULL;
+	}
+	for (const char *line = bp_strbuf_str(&text); line && *n < BP_HOST_STACK_FRAMES && !err;) {
+		char name[128], module[64] = "";
+		unsigned offset;
+
+		/* "[<0>] kvm_vcpu_block+0x35/0x80 [kvm]" */
+		if (sscanf(line, "[<%*[^>]>] %127[^+ \n]+0x%x/%*x [%63[^]]]", name, &offset, module) >= 2) {
+			err =
+			    bp_wait_log_frame(rw->log, BP_HOST_KERNEL, 0, name, offset, module, &frames[*n]);
+			++*n;
+		}
+		line = strchr(line, '\n');
+		line = line ? line + 1 : NULL;
+	}
+	return err;
+}
+
 static BP_MUST_CHECK struct bp_err *sample_thread(struct bp_record_waits *rw, uint32_t tid)
 {
 	uint64_t pc[BP_HOST_STACK_FRAMES];
@@ -401,6 +449,11 @@ static BP_MUST_CHECK struct bp_err *sample_thread(struct bp_record_waits *rw, ui
 	if (!err && n)
 		err = bp_wait_log_stack(rw->log, frames, n, &w.ustack);
 	if (err || !w.ustack)
+		return err;
+	err = kernel_stack(rw, tid, frames, &n);
+	if (!err && n)
+		err = bp_wait_log_stack(rw->log, frames, n, &w.kstack);
+	if (err)
 		return err;
 	if (b.nr == SYS_futex) {
 		w.addr = b.args[0];

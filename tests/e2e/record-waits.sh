@@ -72,11 +72,19 @@ guest()
 	sleep 1
 }
 
-# leftovers: what of ours is in tracefs
+# leftovers: what of ours is in tracefs; recorders that others run at the same time are none of our business
 leftovers()
 {
-	find $tracing/instances -maxdepth 1 -name 'bootprof_*' -printf '%f\n'
-	grep -o 'bootprof_[0-9_]*' $tracing/uprobe_events
+	local name pid parent
+
+	{
+		find $tracing/instances -maxdepth 1 -name 'bootprof_*' -printf '%f\n'
+		grep -o 'bootprof_[0-9_]*' $tracing/uprobe_events
+	} | while read -r name; do
+		pid=${name#bootprof_}
+		parent=$(sed -n 's/^PPid:[[:space:]]*//p' "/proc/${pid%%_*}/status" 2> /dev/null)
+		[ -n "$parent" ] && [ "$parent" -ne $$ ] || echo "$name"
+	done
 }
 
 # recording PID: waits until that recorder gets events
@@ -308,7 +316,10 @@ else
 	is 'KVM: four vCPUs' "$(json "$T/vcpus" 'sorted(r["thread"] for r in d["rows"] if r["role"] == "vCPU")')" \
 		'["CPU 0/KVM", "CPU 1/KVM", "CPU 2/KVM", "CPU 3/KVM"]'
 	is 'KVM: vCPUs without work are halted' "$(json "$T/vcpus" 'max(r["halted_ns"] for r in d["rows"]) > 1e9')" true
+	all='[r[k + "_ns"] for k in ("running", "preempted", "lock_wait", "halted", "io_wait", "other")]'
+	is 'KVM: each vCPU has all of the time' "$(json "$T/vcpus" \
+		"min(sum($all) for r in d[\"rows\"] if r[\"role\"] == \"vCPU\") > 0.8 * max(sum($all) for r in d[\"rows\"])")" true
 	"$BOOTPROF" dump -i "$T/r" > "$T/dump" 2> /dev/null
-	between 'KVM: exits to QEMU' "$(grep -c '^ kvm-exit .*flags=4' "$T/dump")" 1000 100000000
+	between 'KVM: exits to QEMU' "$(grep -c '^ kvm-exit .*flags=4' "$T/dump")" 50 100000000
 	like 'KVM: the line that takes the lock for port I/O' '^host-frame .* site "softmmu/physmem.c:[0-9]*|site "system/physmem.c:' "$T/dump"
 fi
