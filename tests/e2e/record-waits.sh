@@ -244,6 +244,7 @@ like 'a recorder that could not keep up: and the report' 'lost' "$T/locks.txt"
 "$BOOTPROF" record --waits --pid "$guest" -o "$T/k" 2> "$T/err" &
 recorder=$!
 recording $recorder
+sleep 1
 is 'an instance of its own' "$(leftovers | grep -c "^bootprof_${recorder}_")" 2
 kill -9 $recorder
 wait $recorder 2> /dev/null
