@@ -87,13 +87,13 @@ leftovers()
 	done
 }
 
-# recording PID: waits until that recorder gets events
+# recording PID: waits until that recorder gets events, and has looked at QEMU's binary
 recording()
 {
 	local i
 
 	for ((i = 0; i < 200; i++)); do
-		grep -qs 1 $tracing/instances/bootprof_"$1"_*/tracing_on && break
+		grep -qs 1 $tracing/instances/bootprof_"$1"_*/tracing_on && grep -q "bootprof_$1_" $tracing/uprobe_events && break
 		sleep 0.05
 	done
 	sleep 0.2
