@@ -50,7 +50,8 @@ void bp_host_stacks_destroy(struct bp_host_stacks *s);
  * @b: as read a moment ago
  * @pc: instructions, innermost first; those of callers are return addresses less 1
  * Returns how many, at least 1; 0: the thread has gone on, or the files that are mapped cannot be read.
- * A stack ends early where the unwind tables do.
+ * A stack ends early where the unwind tables do, or where they want a register that is not known: only the stack
+ * pointer and the instruction are, until a frame has saved others. Code with frame pointers wants one at once.
  */
 size_t bp_host_stacks_take(struct bp_host_stacks *s, pid_t tid, const struct bp_blocked *b,
 			   uint64_t pc[BP_HOST_STACK_FRAMES]);
