@@ -64,13 +64,10 @@ enum {
 
 #define ANY_SP UINT64_MAX
 
-struct site {
-	uint64_t pc;
-	uint32_t id;
-	uint32_t n_insns;
-	uint32_t flags;
-	int hook;          /* index into the hooks, -1 for none */
-	struct site *next; /* hash chain */
+/* What the plugin alone knows of a site. */
+struct site_private {
+	uint32_t next; /* id of the next site in the hash chain, 0: none */
+	int32_t hook;  /* index into the hooks, -1 for none */
 };
 
 enum pending {
@@ -100,7 +97,8 @@ struct vcpu {
 static struct bp_ring_shm *shm;
 static struct bp_site *shm_sites;
 static const uint8_t *text_bitmap;
-static struct vcpu vcpus[BP_MAX_VCPUS];
+/* In low memory, see make_vcpus(). */
+static struct vcpu *vcpus;
 static bool inline_global, inline_per_vcpu;
 /* Stands for registers not found yet: no code runs at this address. */
 static const uint64_t unknown_regs[N_REGS] = {[REG_RIP] = 1};
@@ -381,9 +379,11 @@ static __attribute__((noinline)) bool find_registers(struct vcpu *v)
 #define PACK_PC_SHIFT 32
 _Static_assert(BP_MAX_SITES <= 1u << PACK_INSNS_SHIFT, "a packed site has room for its id");
 
-static inline uintptr_t pack_site(const struct site *s)
+static inline uintptr_t pack_site(uint32_t id)
 {
-	return s->pc << PACK_PC_SHIFT | (uint64_t)s->n_insns << PACK_INSNS_SHIFT | s->id;
+	const struct bp_site *s = &shm_sites[id - BP_CTL_N];
+
+	return s->pc << PACK_PC_SHIFT | (uint64_t)s->n_insns << PACK_INSNS_SHIFT | id;
 }
 
 static inline uint32_t packed_id(uintptr_t packed)
@@ -551,6 +551,36 @@ static void on_far_entry(unsigned cpu, void *udata)
 static void on_far_landing(unsigned cpu, void *udata)
 {
 	landing(&vcpus[cpu], (uintptr_t)udata, true);
+}
+
+/* The next record is stamped, however near. More than once before it only makes it look further away. */
+static inline void stamp_next(struct vcpu *v)
+{
+	v->stamp_insns -= BP_STAMP_INSNS;
+}
+
+/*
+ * Kernel blocks that access ports: what a device takes for it must not be divided among the instructions
+ * around it.
+ */
+static void on_io_entry(unsigned cpu, void *udata)
+{
+	stamp_next(&vcpus[cpu]);
+	entry(&vcpus[cpu], (uintptr_t)udata, false);
+	stamp_next(&vcpus[cpu]);
+}
+
+static void on_io_landing(unsigned cpu, void *udata)
+{
+	stamp_next(&vcpus[cpu]);
+	landing(&vcpus[cpu], (uintptr_t)udata, false);
+	stamp_next(&vcpus[cpu]);
+}
+
+static void on_io_count(unsigned cpu, void *udata)
+{
+	*vcpus[cpu].insns_ptr += (uintptr_t)udata;
+	stamp_next(&vcpus[cpu]);
 }
 
 /* Blocks that are only counted, where QEMU cannot do it inline. */
@@ -790,27 +820,28 @@ static void hook_console(struct vcpu *v)
 		put_ctl(v, BP_CTL_CONSOLE, &len, sizeof(len), buf, len);
 }
 
+/* @udata: site in the lower half, hook in the upper one */
 static void on_hook(unsigned cpu, void *udata)
 {
-	const struct site *s = udata;
+	uint32_t id = (uint32_t)(uintptr_t)udata, hook = (uint32_t)((uintptr_t)udata >> 32);
+	uint32_t n_insns = shm_sites[id - BP_CTL_N].n_insns, kind = shm->hooks[hook].kind;
 	struct vcpu *v = &vcpus[cpu];
 	uint64_t insns;
 
 	if (v->regs == unknown_regs) {
-		entry(v, pack_site(s), true);
+		entry(v, pack_site(id), true);
 		return;
 	}
 	insns = *v->insns_ptr;
 	v->pending = PENDING_NONE;
 	v->last_sp = 0;
-	if (shm->hooks[s->hook].kind == BP_HOOK_SYSCALL || shm->hooks[s->hook].kind == BP_HOOK_STAMP) {
-		put_site(v, s->id, insns,
-			 v->regs[shm->hooks[s->hook].kind == BP_HOOK_SYSCALL ? REG_RAX : REG_RSP]);
-		*v->insns_ptr += s->n_insns;
+	if (kind == BP_HOOK_SYSCALL || kind == BP_HOOK_STAMP) {
+		put_site(v, id, insns, v->regs[kind == BP_HOOK_SYSCALL ? REG_RAX : REG_RSP]);
+		*v->insns_ptr += n_insns;
 		return;
 	}
-	slow_site(v, s->id, insns);
-	switch (shm->hooks[s->hook].kind) {
+	slow_site(v, id, insns);
+	switch (kind) {
 	case BP_HOOK_SWITCH:
 		hook_switch(v);
 		break;
@@ -836,12 +867,12 @@ static void on_hook(unsigned cpu, void *udata)
 		hook_console(v);
 		break;
 	case BP_HOOK_MARK:
-		put_ctl(v, BP_CTL_MARK, &(uint64_t[2]){(uint64_t)s->hook, v->regs[REG_RDI]}, 16, NULL, 0);
+		put_ctl(v, BP_CTL_MARK, &(uint64_t[2]){hook, v->regs[REG_RDI]}, 16, NULL, 0);
 		break;
 	default:
 		break;
 	}
-	*v->insns_ptr += s->n_insns;
+	*v->insns_ptr += n_insns;
 }
 
 /* ---- translation ---- */
@@ -909,6 +940,26 @@ static enum flow decode_flow(const uint8_t *b, size_t n, uint64_t next, uint64_t
 	if (b[i] == 0xcf || (b[i] == 0x0f && i + 1 < n && b[i + 1] == 0x07))
 		return FLOW_IRET;
 	return FLOW_OTHER;
+}
+
+/* Does a block access ports? Source: Intel SDM volume 2, IN, INS, OUT, OUTS. */
+static bool accesses_ports(const struct qemu_plugin_tb *tb, size_t n)
+{
+	for (size_t i = 0; i < n; i++) {
+		const struct qemu_plugin_insn *insn = qemu_plugin_tb_get_insn(tb, i);
+		size_t len = qemu_plugin_insn_size(insn), at = 0;
+		uint8_t b[16];
+
+		if (len > 3)
+			continue;
+		insn_bytes(insn, b);
+		while (at + 1 < len && (b[at] == 0x66 || b[at] == 0xf2 || b[at] == 0xf3))
+			at++;
+		if ((len - at == 1 && ((b[at] & 0xfc) == 0xec || (b[at] & 0xfc) == 0x6c)) ||
+		    (len - at == 2 && (b[at] & 0xfc) == 0xe4))
+			return true;
+	}
+	return false;
 }
 
 enum stub { STUB_NONE, STUB_PLT, STUB_RESOLVER };
@@ -1000,29 +1051,30 @@ static void find_slide(const struct qemu_plugin_tb *tb, uint64_t vaddr)
 	__atomic_store_n(&shm->slide_known, 1, __ATOMIC_RELEASE);
 }
 
-#define SITE_HASH (1u << 18)
-static struct site *site_hash[SITE_HASH];
+#define SITE_HASH (1u << 17)
+static uint32_t site_hash[SITE_HASH];
+static struct site_private sites[BP_MAX_SITES];
 
-/* One site for each (address, flags, length): a block translated again keeps its id. Under `lock`. */
-static struct site *site_get(uint64_t pc, uint32_t flags, uint32_t n_insns, int hook)
+/* One site for each (address, flags, length): a block translated again keeps its id. 0: none is left. Under
+ * `lock`. */
+static uint32_t site_get(uint64_t pc, uint32_t flags, uint32_t n_insns, int hook)
 {
 	size_t h = hash_addr(pc ^ flags ^ (uint64_t)n_insns << 32, SITE_HASH);
-	struct site *s;
+	uint32_t i;
 
-	for (s = site_hash[h]; s; s = s->next)
-		if (s->pc == pc && s->flags == flags && s->n_insns == n_insns && s->hook == hook)
-			return s;
+	for (uint32_t id = site_hash[h]; id; id = sites[i].next) {
+		i = id - BP_CTL_N;
+		if (shm_sites[i].pc == pc && shm_sites[i].flags == flags && shm_sites[i].n_insns == n_insns &&
+		    sites[i].hook == hook)
+			return id;
+	}
 	if (shm->n_sites >= BP_MAX_SITES - BP_CTL_N || n_insns > PACK_INSNS_MAX)
-		return NULL;
-	s = malloc(sizeof(*s));
-	if (!s)
-		return NULL;
-	*s = (struct site){.pc = pc, .flags = flags, .n_insns = n_insns, .hook = hook, .next = site_hash[h]};
-	s->id = (uint32_t)shm->n_sites + BP_CTL_N;
-	shm_sites[shm->n_sites] = (struct bp_site){.pc = pc, .flags = flags, .n_insns = n_insns};
+		return 0;
+	i = (uint32_t)shm->n_sites;
+	shm_sites[i] = (struct bp_site){.pc = pc, .flags = flags, .n_insns = n_insns};
+	sites[i] = (struct site_private){.next = site_hash[h], .hook = hook};
 	shm->n_sites++;
-	site_hash[h] = s;
-	return s;
+	return site_hash[h] = i + BP_CTL_N;
 }
 
 static struct vcpu *translating_vcpu(void)
@@ -1081,9 +1133,11 @@ static int find_hook(uint64_t vaddr)
 	return -1;
 }
 
-static void count_inline(struct qemu_plugin_tb *tb, size_t n)
+static void count_inline(struct qemu_plugin_tb *tb, size_t n, bool io)
 {
-	if (inline_per_vcpu)
+	if (io)
+		qemu_plugin_register_vcpu_tb_exec_cb(tb, on_io_count, QEMU_PLUGIN_CB_NO_REGS, (void *)n);
+	else if (inline_per_vcpu)
 		q.tb_inline_per_vcpu(tb, QEMU_PLUGIN_INLINE_ADD_U64,
 				     (struct qemu_plugin_u64){.score = scoreboard, .offset = 0}, n);
 	else if (inline_global)
@@ -1092,13 +1146,14 @@ static void count_inline(struct qemu_plugin_tb *tb, size_t n)
 		qemu_plugin_register_vcpu_tb_exec_cb(tb, on_count, QEMU_PLUGIN_CB_NO_REGS, (void *)n);
 }
 
-static qemu_vcpu_udata_cb site_callback(const struct site *s)
+static qemu_vcpu_udata_cb site_callback(uint32_t id, bool io)
 {
-	bool far = !(s->flags & BP_SITE_KERNEL) || packed_pc(pack_site(s)) != s->pc;
+	const struct bp_site *s = &shm_sites[id - BP_CTL_N];
+	bool far = !(s->flags & BP_SITE_KERNEL) || packed_pc(pack_site(id)) != s->pc;
 
 	if (!(s->flags & ~BP_SITE_KERNEL & ~BP_SITE_LANDING))
-		return far ? on_far_landing : on_landing;
-	return far ? on_far_entry : on_entry;
+		return far ? on_far_landing : io ? on_io_landing : on_landing;
+	return far ? on_far_entry : io ? on_io_entry : on_entry;
 }
 
 static void on_translate(qemu_plugin_id_t id, struct qemu_plugin_tb *tb)
@@ -1108,11 +1163,11 @@ static void on_translate(qemu_plugin_id_t id, struct qemu_plugin_tb *tb)
 	struct qemu_plugin_insn *first, *last;
 	uint8_t fb[16], lb[16];
 	enum stub stub = STUB_NONE;
-	struct site *s = NULL;
-	uint32_t flags = 0;
+	uint32_t flags = 0, site = 0;
 	enum flow flow;
 	struct vcpu *v;
 	int hook = -1;
+	bool io;
 
 	(void)id;
 	if (!n)
@@ -1159,7 +1214,7 @@ static void on_translate(qemu_plugin_id_t id, struct qemu_plugin_tb *tb)
 			if (flow == FLOW_JUMP && target == vaddr)
 				flags |= BP_SITE_LOOP;
 		}
-		if (set_has(&return_sites, vaddr) || after_call(first, vaddr))
+		if (after_call(first, vaddr) || set_has(&return_sites, vaddr))
 			flags |= BP_SITE_LANDING;
 	}
 	if (flow == FLOW_IRET) {
@@ -1176,18 +1231,22 @@ static void on_translate(qemu_plugin_id_t id, struct qemu_plugin_tb *tb)
 			flags |= BP_SITE_IRET;
 	}
 	if (flags & (BP_SITE_ENTRY | BP_SITE_LANDING | BP_SITE_IRET))
-		s = site_get(vaddr, flags, (uint32_t)n, hook);
+		site = site_get(vaddr, flags, (uint32_t)n, hook);
 	if (v && vaddr < KERNEL_HALF)
 		v->stub_sp = 0;
+	if (v)
+		stamp_next(v);
 	pthread_mutex_unlock(&lock);
 
-	if (!s)
-		count_inline(tb, n);
+	io = vaddr >= KERNEL_HALF && accesses_ports(tb, n);
+	if (!site)
+		count_inline(tb, n, io);
 	else if (hook >= 0)
-		qemu_plugin_register_vcpu_tb_exec_cb(tb, on_hook, QEMU_PLUGIN_CB_NO_REGS, s);
+		qemu_plugin_register_vcpu_tb_exec_cb(tb, on_hook, QEMU_PLUGIN_CB_NO_REGS,
+						     (void *)((uintptr_t)hook << 32 | site));
 	else
-		qemu_plugin_register_vcpu_tb_exec_cb(tb, site_callback(s), QEMU_PLUGIN_CB_NO_REGS,
-						     (void *)pack_site(s));
+		qemu_plugin_register_vcpu_tb_exec_cb(tb, site_callback(site, io), QEMU_PLUGIN_CB_NO_REGS,
+						     (void *)pack_site(site));
 }
 
 /* ---- life of a vCPU and of QEMU ---- */
@@ -1255,6 +1314,23 @@ static void lookup(void)
 	*(void **)&q.byte_array_free = dlsym(RTLD_DEFAULT, "g_byte_array_free");
 }
 
+/*
+ * The address of a vCPU's count stands in each block that adds to it, once for each time the block is
+ * translated. In low memory it takes 5 bytes of code there, elsewhere 7 or 10.
+ */
+static int make_vcpus(void)
+{
+	size_t bytes = BP_MAX_VCPUS * sizeof(*vcpus);
+	void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_32BIT, -1, 0);
+
+	if (p == MAP_FAILED)
+		p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (p == MAP_FAILED)
+		return -1;
+	vcpus = p;
+	return 0;
+}
+
 static int map_shm(int fd)
 {
 	uint8_t *base;
@@ -1267,7 +1343,7 @@ static int map_shm(int fd)
 	if (base == MAP_FAILED)
 		return -1;
 	shm = (struct bp_ring_shm *)(void *)base;
-	if (shm->magic != BP_RING_MAGIC || shm->bytes != bp_shm_bytes())
+	if (shm->magic != BP_RING_MAGIC || shm->bytes != bp_shm_bytes() || make_vcpus())
 		return -1;
 	shm_sites = (struct bp_site *)(void *)(base + bp_shm_sites_offset());
 	text_bitmap = base + bp_shm_bitmap_offset();

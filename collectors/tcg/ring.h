@@ -34,7 +34,9 @@ struct bp_ring_rec {
 #define BP_REC_ID_BITS 24
 #define BP_REC_ID_MASK ((1u << BP_REC_ID_BITS) - 1)
 #define BP_TICK_SHIFT 4
-#define BP_STAMP_INSNS 64 /* records at least this many instructions apart are stamped */
+/* Records at least this many instructions apart are stamped, and those around what takes long by itself: a
+ * translation, an access to a device's port. */
+#define BP_STAMP_INSNS 128
 
 /* Control codes: ids below BP_CTL_N. Payload layouts below. */
 enum bp_ctl {

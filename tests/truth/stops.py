@@ -279,13 +279,13 @@ class Counters:
         for expression in ask:
             command += ['-ex', 'output/d (long)' + expression, '-ex', 'echo \\n']
         lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
-        self.vcpus, self.stride, self.ptr = (int(x) for x in lines)
+        pointer, self.stride, self.ptr = (int(x) for x in lines)
         self.mem = open('/proc/%d/mem' % pid, 'rb', buffering=0)
         with open('/proc/%d/maps' % pid, encoding='utf-8') as f:
             for line in f:
                 fields = line.split()
                 if fields[5:] and fields[5].endswith(os.path.basename(plugin)) and int(fields[2], 16) == 0:
-                    self.vcpus += int(fields[0].split('-')[0], 16)
+                    self.vcpus = self.word(pointer + int(fields[0].split('-')[0], 16))
                     break
             else:
                 raise RuntimeError('the plugin is not in QEMU')
