@@ -37,7 +37,7 @@
 enum packing { PLAIN, GZIP, XZ, ZSTD };
 
 struct piece {
-	uint8_t *mem; /* ROOM + PIECE */
+	uint8_t *mem; /* ROOM + PIECE + BP_SOURCE_BEHIND */
 	size_t len;   /* bytes in it, from ROOM on */
 	bool last;
 };
@@ -63,7 +63,8 @@ struct bp_source {
 
 	/* between the two, under the lock */
 	pthread_mutex_t lock;
-	pthread_cond_t changed;
+	pthread_cond_t filled, emptied; /* for the caller, for the thread */
+	unsigned first;                 /* piece that the thread begins with */
 	unsigned n_full;
 	bool stop;
 	struct bp_err *err; /* comes after the last piece */
@@ -72,6 +73,7 @@ struct bp_source {
 	struct piece pieces[N_PIECES];
 	unsigned at;     /* piece that the caller reads */
 	bool have;       /* it has one */
+	bool here;       /* it reads them, too */
 	size_t pos, end; /* in its memory */
 	uint64_t offset;
 	bool finished;
@@ -311,37 +313,48 @@ static BP_MUST_CHECK struct bp_err *find_packing(struct bp_source *s)
 	return NULL;
 }
 
+static BP_MUST_CHECK struct bp_err *fill_piece(struct bp_source *s, struct piece *p)
+{
+	struct bp_err *err = NULL;
+
+	p->len = 0;
+	p->last = false;
+	while (p->len < PIECE && !p->last) {
+		size_t n = 0;
+
+		err = expand(s, p->mem + ROOM + p->len, PIECE - p->len, &n);
+		p->len += n;
+		p->last = err || !n;
+	}
+	return err;
+}
+
 static void *reader_main(void *arg)
 {
 	struct bp_source *s = arg;
-	struct bp_err *err = NULL;
 	bool end = false;
 
-	for (unsigned at = 0; !end; at = (at + 1) % N_PIECES) {
-		struct piece *p = &s->pieces[at];
+	for (unsigned at = s->first; !end; at = (at + 1) % N_PIECES) {
+		struct bp_err *err;
 		bool stop;
 
 		pthread_mutex_lock(&s->lock);
-		while (s->n_full == N_PIECES && !s->stop)
-			pthread_cond_wait(&s->changed, &s->lock);
+		/* Woken when there is more to do than one piece: not to be woken for each. */
+		if (s->n_full == N_PIECES) {
+			while (s->n_full > N_PIECES / 2 && !s->stop)
+				pthread_cond_wait(&s->emptied, &s->lock);
+		}
 		stop = s->stop;
 		pthread_mutex_unlock(&s->lock);
 		if (stop)
 			break;
-		p->len = 0;
-		while (p->len < PIECE && !end) {
-			size_t n = 0;
-
-			err = expand(s, p->mem + ROOM + p->len, PIECE - p->len, &n);
-			p->len += n;
-			end = err || !n;
-		}
-		p->last = end;
+		err = fill_piece(s, &s->pieces[at]);
+		end = s->pieces[at].last;
 		pthread_mutex_lock(&s->lock);
 		s->err = err;
 		s->n_full++;
-		pthread_cond_broadcast(&s->changed);
 		pthread_mutex_unlock(&s->lock);
+		pthread_cond_signal(&s->filled);
 	}
 	return NULL;
 }
@@ -357,13 +370,14 @@ void bp_source_close(struct bp_source *s)
 
 		pthread_mutex_lock(&s->lock);
 		s->stop = true;
-		pthread_cond_broadcast(&s->changed);
+		pthread_cond_signal(&s->emptied);
 		pthread_mutex_unlock(&s->lock);
 		if (write(s->wake, &one, sizeof(one)) == (ssize_t)sizeof(one))
 			pthread_join(s->thread, NULL);
 	}
 	pthread_mutex_destroy(&s->lock);
-	pthread_cond_destroy(&s->changed);
+	pthread_cond_destroy(&s->filled);
+	pthread_cond_destroy(&s->emptied);
 	if (s->packing == GZIP)
 		inflateEnd(&s->gz);
 	else if (s->packing == XZ)
@@ -396,14 +410,15 @@ struct bp_err *bp_source_open(const char *path, struct bp_source **ret)
 	if (!s)
 		return bp_err_nomem();
 	pthread_mutex_init(&s->lock, NULL);
-	pthread_cond_init(&s->changed, NULL);
+	pthread_cond_init(&s->filled, NULL);
+	pthread_cond_init(&s->emptied, NULL);
 	s->fd = s->wake = -1;
 	s->path = strdup(is_stdin ? "(standard input)" : path);
 	s->raw = malloc(RAW_BYTES);
 	if (!s->path || !s->raw)
 		return bp_err_nomem();
 	for (size_t i = 0; i < N_PIECES; i++) {
-		s->pieces[i].mem = malloc(ROOM + PIECE);
+		s->pieces[i].mem = calloc(1, ROOM + PIECE + BP_SOURCE_BEHIND);
 		if (!s->pieces[i].mem)
 			return bp_err_nomem();
 	}
@@ -431,6 +446,11 @@ struct bp_err *bp_source_open(const char *path, struct bp_source **ret)
 	return NULL;
 }
 
+void bp_source_read_here(struct bp_source *s)
+{
+	s->here = true;
+}
+
 static BP_MUST_CHECK struct bp_err *start(struct bp_source *s)
 {
 	struct bp_err *err;
@@ -442,6 +462,8 @@ static BP_MUST_CHECK struct bp_err *start(struct bp_source *s)
 		if (err)
 			return err;
 	}
+	s->first = s->have ? (s->at + 1) % N_PIECES : 0;
+	s->n_full = s->have;
 	ret = pthread_create(&s->thread, NULL, reader_main, s);
 	if (ret)
 		return bp_err_os(ret, "%s: no thread to read with", s->path);
@@ -460,7 +482,8 @@ static BP_MUST_CHECK struct bp_err *advance(struct bp_source *s)
 
 	if (s->finished)
 		return NULL;
-	if (!s->started) {
+	/* Whoever looks at the beginning has not yet said who is to read the rest. */
+	if (!s->started && !(s->regular && s->packing == PLAIN && (s->here || !s->have))) {
 		struct bp_err *err = start(s);
 
 		if (err) {
@@ -472,20 +495,27 @@ static BP_MUST_CHECK struct bp_err *advance(struct bp_source *s)
 		s->finished = true;
 		return NULL;
 	}
-	pthread_mutex_lock(&s->lock);
-	while (s->n_full <= (unsigned)s->have)
-		pthread_cond_wait(&s->changed, &s->lock);
-	pthread_mutex_unlock(&s->lock);
 	next = &s->pieces[s->have ? (s->at + 1) % N_PIECES : 0];
+	if (s->started) {
+		pthread_mutex_lock(&s->lock);
+		while (s->n_full <= (unsigned)s->have)
+			pthread_cond_wait(&s->filled, &s->lock);
+		pthread_mutex_unlock(&s->lock);
+	} else {
+		s->err = fill_piece(s, next);
+	}
 	if (left)
 		memcpy(next->mem + ROOM - left, s->pieces[s->at].mem + s->pos, left);
-	if (s->have) {
+	if (s->started && s->have) {
+		bool wake;
+
 		pthread_mutex_lock(&s->lock);
-		s->n_full--;
-		pthread_cond_broadcast(&s->changed);
+		wake = --s->n_full <= N_PIECES / 2;
 		pthread_mutex_unlock(&s->lock);
-		s->at = (s->at + 1) % N_PIECES;
+		if (wake)
+			pthread_cond_signal(&s->emptied);
 	}
+	s->at = (unsigned)(next - s->pieces);
 	s->have = true;
 	s->pos = ROOM - left;
 	s->end = ROOM + next->len;
@@ -497,7 +527,7 @@ static BP_MUST_CHECK struct bp_err *late_error(struct bp_source *s)
 {
 	struct bp_err *err;
 
-	if (!s->finished || s->pos != s->end || !s->started)
+	if (!s->finished || s->pos != s->end)
 		return NULL;
 	pthread_mutex_lock(&s->lock);
 	err = bp_steal(s->err);

@@ -65,6 +65,7 @@ static void put(const char *path, const void *data, size_t len)
 static struct bytes by_lines(struct bp_source *s, struct bp_err **err)
 {
 	struct bytes got = {NULL, 0};
+	volatile uint8_t behind;
 	const char *data;
 	size_t len;
 
@@ -73,6 +74,10 @@ static struct bytes by_lines(struct bp_source *s, struct bp_err **err)
 		if (*err || !len)
 			break;
 		assert_true(len <= (2u << 20));
+		/* With the sanitizers: these are there. */
+		behind = (uint8_t)data[len];
+		behind = (uint8_t)data[len + BP_SOURCE_BEHIND - 1];
+		(void)behind;
 		got.data = realloc(got.data, got.len + len);
 		memcpy(got.data + got.len, data, len);
 		got.len += len;
@@ -105,6 +110,14 @@ static void check_file(const char *path, struct bytes expect)
 	bp_source_close(s);
 
 	ok(bp_source_open(path, &s));
+	bp_source_read_here(s);
+	same(by_lines(s, &err), expect);
+	ok(err);
+	bp_source_close(s);
+
+	ok(bp_source_open(path, &s));
+	if (rnd() % 2)
+		bp_source_read_here(s);
 	while (got.len < expect.len) {
 		size_t want = rnd() % 70000 * (rnd() % 16);
 
