@@ -126,7 +126,8 @@ struct bp_builder {
 	pthread_cond_t changed;
 	struct batch *full; /* being written */
 	struct bp_err *err; /* of the thread */
-	bool stop, threaded;
+	bool stop, has_thread;
+	bool threaded; /* and it is used */
 };
 
 /* ---- the writing thread ---- */
@@ -242,7 +243,7 @@ void bp_builder_destroy(struct bp_builder *b)
 {
 	if (!b)
 		return;
-	if (b->threaded) {
+	if (b->has_thread) {
 		pthread_mutex_lock(&b->lock);
 		b->stop = true;
 		pthread_cond_broadcast(&b->changed);
@@ -305,9 +306,22 @@ struct bp_err *bp_builder_create(struct bp_trace_writer *w, struct bp_builder **
 			return bp_err_nomem();
 	}
 	/* Without a thread everything works as well, only slower. */
-	b->threaded = !pthread_create(&b->thread, NULL, writer_main, b);
+	b->threaded = b->has_thread = !pthread_create(&b->thread, NULL, writer_main, b);
 	*ret = bp_steal(b);
 	return NULL;
+}
+
+struct bp_err *bp_builder_write_here(struct bp_builder *b, bool here)
+{
+	struct bp_err *err = NULL;
+
+	if (b->threaded) {
+		pthread_mutex_lock(&b->lock);
+		err = wait_idle(b);
+		pthread_mutex_unlock(&b->lock);
+	}
+	b->threaded = b->has_thread && !here;
+	return err;
 }
 
 /* ---- functions ---- */

@@ -13,6 +13,7 @@
 #ifndef BP_CORE_BUILDER_H
 #define BP_CORE_BUILDER_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "core/err.h"
@@ -28,6 +29,12 @@ struct bp_builder;
  */
 struct bp_err *bp_builder_create(struct bp_trace_writer *w, struct bp_builder **ret) BP_MUST_CHECK;
 void bp_builder_destroy(struct bp_builder *b);
+
+/**
+ * bp_builder_write_here() - whether blocks are written by whoever calls the builder, or by its thread as at
+ * first For a caller that is a thread with nothing else to do: what it has made stays with its processor.
+ */
+struct bp_err *bp_builder_write_here(struct bp_builder *b, bool here) BP_MUST_CHECK;
 
 /**
  * bp_builder_func() - the id of a function; the same (space, addr, module, name) gives the same id

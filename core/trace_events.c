@@ -14,11 +14,11 @@
  *             dictionary and tokens 0.061 (what is used here)
  *   time 0.59 of noise that nothing predicts; instructions 0.13
  *
- * A boot repeats itself, and zstd finds repetitions of tokens and of instruction distances by itself: predicting
- * them could save a tenth of a byte at most and would cost a table look-up per event. Level 3 saves 1 %, level -1
- * costs 20 %. A frame per column gives each its own entropy table. The dictionary also makes checking cheap:
- * function ids and return counts are looked at once per distinct event, not once per event.
- * tests/perf/perf_trace.c measures.
+ * A boot repeats itself, and zstd finds repetitions of tokens and of instruction distances by itself:
+ * predicting them could save a tenth of a byte at most and would cost a table look-up per event. Level 3
+ * saves 1 %, level -1 costs 20 %. A frame per column gives each its own entropy table. The dictionary also
+ * makes checking cheap: function ids and return counts are looked at once per distinct event, not once per
+ * event. tests/perf/perf_trace.c measures.
  */
 #include "core/trace_format.h"
 
@@ -290,14 +290,14 @@ static int compare_u64(const void *a, const void *b)
 	return x < y ? -1 : x > y;
 }
 
-static struct slot *find_slot(const struct bp_events_encoder *enc, uint64_t code)
+static struct slot *find_slot(struct slot *slots, uint64_t code)
 {
 	const size_t mask = ((size_t)1 << HASH_BITS) - 1;
 	size_t h = (size_t)(code * 0x9e3779b97f4a7c15ull >> (64 - HASH_BITS));
 
-	while (enc->slots[h].key && enc->slots[h].key != code + 1)
+	while (slots[h].key && slots[h].key != code + 1)
 		h = (h + 1) & mask;
-	return &enc->slots[h];
+	return &slots[h];
 }
 
 /*
@@ -342,7 +342,7 @@ static uint8_t *rank_entries(struct bp_events_encoder *enc, size_t n_entries)
 	qsort(enc->codes, frequent, sizeof(*enc->codes), compare_u64);
 	qsort(enc->codes + frequent, n_entries - frequent, sizeof(*enc->codes), compare_u64);
 	for (size_t i = 0; i < n_entries; i++) {
-		struct slot *s = find_slot(enc, enc->codes[i]);
+		struct slot *s = find_slot(enc->slots, enc->codes[i]);
 
 		enc->rank[s->entry] = (uint16_t)i;
 		if (i == TOKEN_BANK0)
@@ -361,6 +361,12 @@ struct bp_err *bp_events_encode(struct bp_events_encoder *enc, const struct bp_b
 	const size_t n = block->n_events;
 	const unsigned shift = enc->tick_shift;
 	const uint64_t dt_max = UINT32_MAX >> shift;
+	/* Bytes may be stored anywhere, so the compiler would read these again after each. */
+	uint8_t *const dts = enc->dt, *const dis = enc->di, *const token = enc->token;
+	uint16_t *const event_entry = enc->event_entry;
+	struct entry *const entries = enc->entries;
+	struct slot *const slots = enc->slots;
+	const uint16_t *const rank = enc->rank;
 	uint8_t *dt_wide = enc->dt_wide, *di_wide = enc->di_wide, *lo = enc->token_lo, *wide = enc->token_16;
 	uint64_t elapsed = 0, ticks = 0, run_start = 0, first = UINT64_MAX, last = 0;
 	const size_t n_frames = bp_events_n_frames(block);
@@ -390,15 +396,14 @@ struct bp_err *bp_events_encode(struct bp_events_encoder *enc, const struct bp_b
 			ticks = 0;
 			code = BP_EV_RUN;
 		}
-		s = find_slot(enc, code);
+		s = find_slot(slots, code);
 		if (!s->key) {
 			s->key = code + 1;
 			s->entry = (uint32_t)n_entries;
-			enc->entries[n_entries++] =
-			    (struct entry){.code = code, .slot = (uint32_t)(s - enc->slots)};
+			entries[n_entries++] = (struct entry){.code = code, .slot = (uint32_t)(s - slots)};
 		}
-		enc->entries[s->entry].count++;
-		enc->event_entry[i] = (uint16_t)s->entry;
+		entries[s->entry].count++;
+		event_entry[i] = (uint16_t)s->entry;
 
 		/*
 		 * Times are rounded down from the start of the run, not from event to event: the error never
@@ -410,15 +415,15 @@ struct bp_err *bp_events_encode(struct bp_events_encoder *enc, const struct bp_b
 			d = dt_max;
 		ticks += d;
 		if (d < DELTA_WIDE) {
-			enc->dt[i] = (uint8_t)d;
+			dts[i] = (uint8_t)d;
 		} else {
-			enc->dt[i] = DELTA_WIDE;
+			dts[i] = DELTA_WIDE;
 			dt_wide = put_varint(dt_wide, d - DELTA_WIDE);
 		}
 		if (ev->di < DELTA_WIDE) {
-			enc->di[i] = (uint8_t)ev->di;
+			dis[i] = (uint8_t)ev->di;
 		} else {
-			enc->di[i] = DELTA_WIDE;
+			dis[i] = DELTA_WIDE;
 			di_wide = put_varint(di_wide, ev->di - DELTA_WIDE);
 		}
 	}
@@ -428,15 +433,15 @@ struct bp_err *bp_events_encode(struct bp_events_encoder *enc, const struct bp_b
 
 	dict_end = rank_entries(enc, n_entries);
 	for (size_t i = 0; i < n; i++) {
-		uint32_t r = enc->rank[enc->event_entry[i]];
+		uint32_t r = rank[event_entry[i]];
 
 		if (r < TOKEN_BANK0) {
-			enc->token[i] = (uint8_t)r;
+			token[i] = (uint8_t)r;
 		} else if (r < BANKS_END) {
-			enc->token[i] = (uint8_t)(TOKEN_BANK0 + ((r - TOKEN_BANK0) >> 8));
+			token[i] = (uint8_t)(TOKEN_BANK0 + ((r - TOKEN_BANK0) >> 8));
 			*lo++ = (uint8_t)(r - TOKEN_BANK0);
 		} else {
-			enc->token[i] = TOKEN_WIDE;
+			token[i] = TOKEN_WIDE;
 			*wide++ = (uint8_t)r;
 			*wide++ = (uint8_t)(r >> 8);
 		}
@@ -498,7 +503,7 @@ struct bp_events_decoder {
 	size_t runs_cap;
 	struct bp_frame *frames;
 	size_t frames_cap;
-	struct task_depth *tasks; /* power of two */
+	struct task_depth *tasks;     /* power of two */
 	size_t tasks_cap, tasks_used; /* of tasks_cap slots, for the block at hand */
 };
 
