@@ -73,6 +73,7 @@ static enum bp_ftext_class take_record(struct bp_ftext *r, const char *p, const 
 	enum bp_ftext_class cls;
 
 	if (r->mode != BP_FTEXT_MODE_GRAPH) {
+		bp_ftext_drain(r);
 		cls = bp_ftext_event(r, p, e);
 		if (cls != BP_FTEXT_OTHER) {
 			r->mode = BP_FTEXT_MODE_EVENTS;
@@ -83,10 +84,11 @@ static enum bp_ftext_class take_record(struct bp_ftext *r, const char *p, const 
 	if (bp_ftext_parse_graph(p, e, &l)) {
 		if (l.has_cpu || l.has_duration)
 			r->mode = BP_FTEXT_MODE_GRAPH;
-		bp_ftext_graph(r, &l);
+		bp_ftext_graph(r, p, &l);
 		return l.cls;
 	}
 	if (r->mode == BP_FTEXT_MODE_GRAPH) {
+		bp_ftext_drain(r);
 		cls = bp_ftext_event(r, p, e);
 		if (cls != BP_FTEXT_OTHER) {
 			r->counts.of_class[cls]++;
@@ -94,13 +96,14 @@ static enum bp_ftext_class take_record(struct bp_ftext *r, const char *p, const 
 		}
 		/* A line that was cut still says when and where. */
 		if (l.has_cpu && bp_ftext_cpu(r, l.cpu))
-			r->cpus[l.cpu]->lines++;
+			r->seen[l.cpu].lines++;
 		if (l.has_time)
 			r->counts.last_ns = l.time_ns;
 	}
 	return BP_FTEXT_OTHER;
 }
 
+/* Whatever touches more than the reader of lines has, waits for the other thread first: bp_ftext_drain(). */
 static __attribute__((noinline)) enum bp_ftext_class slow_line(struct bp_ftext *r, const char *p,
 							       const char *e)
 {
@@ -108,8 +111,11 @@ static __attribute__((noinline)) enum bp_ftext_class slow_line(struct bp_ftext *
 	uint64_t count;
 	uint32_t cpu;
 
-	if (r->in_stack && (e - p <= 4 || memcmp(p, " => ", 4) != 0))
-		bp_ftext_stack_end(r);
+	if (r->in_stack) {
+		bp_ftext_drain(r);
+		if (e - p <= 4 || memcmp(p, " => ", 4) != 0)
+			bp_ftext_stack_end(r);
+	}
 	if (all_of(p, e, ' ')) {
 		cls = BP_FTEXT_BLANK;
 	} else if (*p == '#') {
@@ -120,6 +126,7 @@ static __attribute__((noinline)) enum bp_ftext_class slow_line(struct bp_ftext *
 	} else if (parse_lost(p, e, &cpu, &count)) {
 		cls = BP_FTEXT_LOST;
 		r->counts.lost_events += count;
+		bp_ftext_drain(r);
 		bp_ftext_lost(r, cpu, count);
 		bp_ftext_wait_lost(r, cpu, count);
 	} else if (e - p > 4 && !memcmp(p, " => ", 4)) {
@@ -152,28 +159,26 @@ static __attribute__((noinline)) void skip_line(struct bp_ftext *r, uint64_t off
 	s->first_bad[n] = '\0';
 }
 
-/* One line in so many, at most, may be another than a call if a second thread is to help. */
-#define CALLS_TO_OTHERS 64
+/* One line in so many, at most, may have to wait for the second thread if that is to help. */
+#define CALLS_TO_OTHERS 256
 #define QUEUE_BYTES (64u << 10)
 
 static void take_piece(struct bp_ftext *r, const char *data, size_t len, uint64_t offset)
 {
 	const char *p = data, *end = data + len;
-	uint64_t others = 0, lines = r->counts.lines;
+	const uint64_t drains = r->drains, lines = r->counts.lines;
+	const bool whole = end[-1] == '\n';
 
 	while (p < end && !r->failed) {
 		const char *e, *next = NULL;
 
 		r->counts.lines++;
-		if (r->mode == BP_FTEXT_MODE_GRAPH)
+		if (r->mode == BP_FTEXT_MODE_GRAPH && whole && !r->in_stack)
 			next = bp_ftext_graph_fast(r, p, end);
 		if (next) {
 			p = next;
 			continue;
 		}
-		bp_ftext_drain(r);
-		if (r->err)
-			break;
 		e = memchr(p, '\n', (size_t)(end - p));
 		next = e ? e + 1 : end;
 		if (!e) {
@@ -184,15 +189,14 @@ static void take_piece(struct bp_ftext *r, const char *data, size_t len, uint64_
 		if (slow_line(r, p, e) == BP_FTEXT_OTHER)
 			skip_line(r, offset + (uint64_t)(p - data), p, e);
 		p = next;
-		others++;
+		if (!r->calls && r->err)
+			break;
 	}
 	/* What the next piece is like is guessed from this one. */
-	if (others * CALLS_TO_OTHERS < r->counts.lines - lines && len >= QUEUE_BYTES) {
+	if ((r->drains - drains) * CALLS_TO_OTHERS < r->counts.lines - lines && len >= QUEUE_BYTES)
 		bp_ftext_queue_start(r);
-	} else if (r->queue) {
-		bp_ftext_drain(r);
-		r->calls = NULL;
-	}
+	else
+		bp_ftext_queue_pause(r);
 }
 
 static void say_clock(struct bp_ftext *r)
@@ -248,6 +252,7 @@ struct bp_err *bp_ftext_run(struct bp_ftext *r)
 {
 	struct bp_import *im = r->im;
 
+	bp_source_read_here(im->source);
 	for (;;) {
 		uint64_t offset = bp_source_offset(im->source);
 		const char *data;
@@ -265,7 +270,7 @@ struct bp_err *bp_ftext_run(struct bp_ftext *r)
 		if (r->failed || (!r->calls && r->err))
 			break;
 	}
-	bp_ftext_drain(r);
+	bp_ftext_queue_pause(r);
 	bp_ftext_queue_stop(r);
 	bp_ftext_stack_end(r);
 	sum_up(r);

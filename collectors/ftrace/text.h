@@ -7,8 +7,9 @@
  * tracer, text_event.c those of the function tracer and of events, text_state.c keeps functions, tasks and
  * CPUs.
  *
- * One thread. Memory: functions, tasks and stacks are bounded (BP_FTEXT_*_MAX); nothing else grows with the
- * input. Source of the formats: Documentation/trace/ftrace.rst of Linux, and traces of Linux 6.1 and 6.18.
+ * One thread for the caller; text_queue.c has a second one. Memory: functions, tasks and stacks are bounded
+ * (BP_FTEXT_*_MAX); nothing else grows with the input. Source of the formats: Documentation/trace/ftrace.rst
+ * of Linux, and traces of Linux 6.1 and 6.18.
  */
 #ifndef BP_COLLECTORS_FTRACE_TEXT_H
 #define BP_COLLECTORS_FTRACE_TEXT_H
@@ -103,12 +104,12 @@ struct bp_ftext_line {
 	enum bp_ftext_class cls;
 	bool has_cpu, has_time, has_duration, flags;
 	char mark;      /* 0: none */
-	bool irq_end;   /* of BP_FTEXT_IRQ */
-	uint32_t depth; /* indentation */
+	uint32_t depth; /* indentation; BP_FTEXT_IRQ: 1 if one begins, else 0 */
 	uint32_t cpu;
 	uint64_t time_ns, duration_ns;
 	const char *task; /* "comm-pid"; NULL: not printed */
 	uint32_t task_len;
+	struct bp_ftext_task *known; /* instead: the task that the column is known to mean */
 };
 
 /* A line that begins or ends a call, without its text. */
@@ -118,18 +119,29 @@ struct bp_ftext_call {
 	uint32_t func;              /* index, or BP_FTEXT_NONE */
 	uint32_t depth;
 	uint16_t cpu;
-	uint8_t cls; /* OPEN, LEAF or CLOSE */
+	uint8_t cls; /* OPEN, LEAF, CLOSE or IRQ */
 	uint8_t has; /* BP_FTEXT_HAS_* */
 };
 
 enum {
-	BP_FTEXT_HAS_CPU = 1,
-	BP_FTEXT_HAS_TIME = 2,
-	BP_FTEXT_HAS_DURATION = 4,
-	BP_FTEXT_HAS_NAME = 8, /* a CLOSE that says of what */
+	BP_FTEXT_HAS_TIME = 1,
+	BP_FTEXT_HAS_DURATION = 2,
+	BP_FTEXT_HAS_NAME = 4, /* a CLOSE that says of what */
+	BP_FTEXT_HAS_TASK = 8,
 };
 
-#define BP_FTEXT_BATCH 8192
+/*
+ * The same on the way between two threads, where bytes are what it costs. Differs from the last call that was
+ * not packed by little time, and on this CPU not in the task; see bp_ftext_take().
+ */
+struct bp_ftext_packed {
+	int32_t time_ns; /* later than that one */
+	uint32_t duration_ns;
+	uint32_t what; /* function, class, BP_FTEXT_HAS_* */
+	uint16_t cpu, depth;
+};
+
+#define BP_FTEXT_BATCH 8192 /* packed calls that go to the other thread at once */
 
 struct bp_ftext_frame {
 	uint64_t enter_ns;
@@ -167,7 +179,8 @@ struct bp_ftext_task {
 
 struct bp_ftext_tail {
 	char text[BP_FTEXT_TAIL];
-	uint32_t len; /* 0: longer than there is room for */
+	uint16_t len; /* 0: longer than there is room for */
+	bool plain;   /* the name reads the same wherever it is in a line */
 };
 
 /* A call or return that waits, see bp_ftext_release(). */
@@ -185,9 +198,9 @@ struct bp_ftext_cpu {
 	struct bp_ftext_task *block;   /* said by the last switch block */
 	struct bp_ftext_task *unnamed; /* stands for the CPU */
 	struct bp_ftext_task *idle;
-	struct bp_ftext_task *last; /* that an event named */
-	uint64_t lines;
-	uint64_t lost; /* before anything ran */
+	struct bp_ftext_task *last;   /* that an event named */
+	struct bp_ftext_task *column; /* that the last call that was not packed has */
+	uint64_t lost;                /* before anything ran */
 	bool lost_pending;
 	bool irq;  /* an interrupt begins: the next call */
 	bool used; /* something was recorded */
@@ -207,11 +220,13 @@ struct bp_ftext_comm {
 
 enum bp_ftext_mode { BP_FTEXT_MODE_NONE, BP_FTEXT_MODE_GRAPH, BP_FTEXT_MODE_EVENTS };
 
-/* The task that a CPU's last line named. */
+/* What the reader of lines knows of a CPU: what the task column of its last line means. */
 struct bp_ftext_seen {
-	struct bp_ftext_task *task; /* NULL: none, or one that must be asked for each time */
-	const char *key;
-	uint32_t key_len;
+	uint64_t lines; /* that say they are of it */
+	struct bp_ftext_task *task;
+	uint64_t layout;            /* of the lines for which this is so; 0: it is not known */
+	char text[40];              /* up to the bar */
+	struct bp_ftext_task *told; /* what the other thread takes it to be */
 };
 
 /* What is written all the time stands apart by who writes it: two threads can be at work, see text_queue.c.
@@ -253,22 +268,28 @@ struct bp_ftext {
 	/* The reader of lines. */
 	enum bp_ftext_mode mode __attribute__((aligned(64)));
 	struct bp_ftext_columns columns;
+	uint64_t layout;                  /* how often they have changed */
+	uint64_t time_text, time_seconds; /* the first bytes of the last line, up to the point */
+	uint32_t time_len;                /* 1 to 8; 0: not known */
 	uint64_t cpu_text,
 	    cpu_mask; /* the first bytes of the last line, if they are its CPU and nothing else */
 	uint32_t cpu_number;
 	struct bp_ftext_counts counts;
-	struct bp_ftext_seen *seen;   /* BP_BUILDER_CPUS */
-	uint32_t *expect;             /* tails by what came before them */
-	uint32_t before;              /* the last few lines as a number */
-	uint32_t opened[64];          /* functions by their depth */
-	struct bp_ftext_queue *queue; /* NULL: there is no second thread (yet) */
-	struct bp_ftext_call *calls;  /* to be given to it; NULL: taken one by one */
+	struct bp_ftext_seen *seen;    /* BP_BUILDER_CPUS */
+	uint32_t *expect;              /* tails by what came before them */
+	uint32_t before;               /* the last few lines as a number */
+	uint32_t opened[64];           /* functions by their depth */
+	struct bp_ftext_queue *queue;  /* NULL: there is no second thread (yet) */
+	struct bp_ftext_packed *calls; /* to be given to it; NULL: taken one by one */
 	size_t n_calls;
+	uint64_t base_ns;      /* time of the last one that was not packed */
+	uint64_t drains;       /* calls of bp_ftext_drain() */
 	bool no_queue, failed; /* failed: there is an error */
 
 	/* Who takes calls. */
 	struct {
 		uint64_t close_without_open, open_without_close, max_stack; /* until they are in counts */
+		uint64_t base_ns;                                           /* as above, of what was taken */
 	} stacks __attribute__((aligned(64)));
 };
 
@@ -366,26 +387,32 @@ static inline uint32_t bp_ftext_find(const struct bp_ftext *r, uint32_t hash, co
 /** bp_ftext_parse_graph() - what the line [@p, @e) says, without its end; false: not such a line */
 bool bp_ftext_parse_graph(const char *p, const char *e, struct bp_ftext_line *l);
 
-/** bp_ftext_graph() - take such a line into the recording */
-void bp_ftext_graph(struct bp_ftext *r, const struct bp_ftext_line *l);
+/** bp_ftext_plain() - whether a name is read as this, and as nothing else, in all lines that may have one */
+bool bp_ftext_plain(const char *p, size_t len);
+
+/** bp_ftext_graph() - take such a line, which begins at @line, into the recording */
+void bp_ftext_graph(struct bp_ftext *r, const char *line, const struct bp_ftext_line *l);
 
 /**
  * bp_ftext_graph_fast() - both at once for a line that is like the one before, and where the next one begins
- * @end: up to where there are bytes to look at
+ * @end: the byte before is the end of a line; behind it BP_SOURCE_BEHIND bytes can be read
  * Returns NULL when nothing was done.
  */
 const char *bp_ftext_graph_fast(struct bp_ftext *r, const char *p, const char *end);
 
 /** bp_ftext_take() - calls that were taken apart before; an error is noted */
-void bp_ftext_take(struct bp_ftext *r, const struct bp_ftext_call *calls, size_t n);
+void bp_ftext_take(struct bp_ftext *r, const struct bp_ftext_packed *p, size_t n);
 
 /** bp_ftext_switch() - a switch block's line; false: it is none */
 bool bp_ftext_switch(struct bp_ftext *r, const char *p, const char *e);
 
 /* ---- text_queue.c ---- */
 
-/** bp_ftext_queue_start() - calls are taken by a second thread from now on; false: there is none */
-bool bp_ftext_queue_start(struct bp_ftext *r);
+/** bp_ftext_queue_start() - calls are taken by a second thread from now on, if there can be one */
+void bp_ftext_queue_start(struct bp_ftext *r);
+
+/** bp_ftext_queue_pause() - and no more */
+void bp_ftext_queue_pause(struct bp_ftext *r);
 
 /** bp_ftext_hand_over() - the calls go to it, and there is room for BP_FTEXT_BATCH others */
 void bp_ftext_hand_over(struct bp_ftext *r);
@@ -393,7 +420,7 @@ void bp_ftext_hand_over(struct bp_ftext *r);
 /** bp_ftext_drain() - it has nothing more to do: all of @r is the caller's until the next call is put */
 void bp_ftext_drain(struct bp_ftext *r);
 
-/** bp_ftext_queue_stop() - end it; after bp_ftext_drain(), or what is on its way is lost */
+/** bp_ftext_queue_stop() - end it; after bp_ftext_queue_pause(), or what is on its way is lost */
 void bp_ftext_queue_stop(struct bp_ftext *r);
 
 /* ---- text_event.c ---- */

@@ -451,7 +451,7 @@ enum bp_ftext_class bp_ftext_event(struct bp_ftext *r, const char *p, const char
 	c = bp_ftext_cpu(r, rec.cpu);
 	if (!c)
 		return BP_FTEXT_OTHER;
-	c->lines++;
+	r->seen[rec.cpu].lines++;
 	if (r->counts.first_ns == UINT64_MAX)
 		r->counts.first_ns = rec.time_ns;
 	r->counts.last_ns = rec.time_ns;

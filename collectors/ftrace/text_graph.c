@@ -185,6 +185,11 @@ static inline bool parse_body(const char *p, const char *e, struct bp_ftext_line
 	return l->name_len && *p != ' ' && name_end(p, p + l->name_len) == p + l->name_len;
 }
 
+bool bp_ftext_plain(const char *p, size_t len)
+{
+	return len && *p != ' ' && name_end(p, p + len) == p + len && !memchr(p, '=', len);
+}
+
 bool bp_ftext_parse_graph(const char *p, const char *e, struct bp_ftext_line *l)
 {
 	const char *q = bp_ftext_spaces(p, e), *start = p, *z;
@@ -249,7 +254,7 @@ bool bp_ftext_parse_graph(const char *p, const char *e, struct bp_ftext_line *l)
 		}
 		if (e - q >= 11 && (!memcmp(q, "==========>", 11) || !memcmp(q, "<==========", 11))) {
 			l->cls = BP_FTEXT_IRQ;
-			l->irq_end = *q == '<';
+			l->depth = *q == '=';
 			return true;
 		}
 		z = q;
@@ -599,6 +604,7 @@ static void comment(struct bp_ftext *r, struct bp_ftext_cpu *c, const struct bp_
 static inline void count_line(struct bp_ftext *r, const struct bp_ftext_line *l)
 {
 	r->counts.of_class[l->cls]++;
+	r->seen[l->cpu].lines += l->has_cpu;
 	r->counts.flags += l->flags;
 	if (l->mark)
 		r->counts.overhead[mark_index(l->mark)]++;
@@ -616,23 +622,36 @@ static inline void before(struct bp_ftext *r, uint32_t line)
 }
 
 /* The task that the line says it is of. */
-static inline struct bp_ftext_task *task_of_column(struct bp_ftext *r, const struct bp_ftext_line *l)
+static struct bp_ftext_task *task_of_column(struct bp_ftext *r, uint32_t cpu, const char *key, uint32_t len)
+{
+	struct bp_ftext_task *t = bp_ftext_known_task(r, cpu, key, len);
+
+	r->task_column = true;
+	if (t)
+		return t;
+	bp_ftext_drain(r);
+	return bp_ftext_task_of(r, cpu, key, len);
+}
+
+/* The column of @l is text that means task @t from now on, for bp_ftext_graph_fast(). @line: where it begins.
+ */
+static void learn_column(struct bp_ftext *r, const char *line, const struct bp_ftext_line *l,
+			 struct bp_ftext_task *t)
 {
 	struct bp_ftext_seen *seen = &r->seen[l->cpu];
-	struct bp_ftext_task *t;
+	const uint32_t from = l->columns.cpu    ? l->columns.cpu + 1u
+			      : l->columns.time ? l->columns.time + 1u
+						: 0;
+	const uint32_t len = l->columns.task - from;
 
-	if (seen->task && seen->key_len == l->task_len && bp_ftext_same(seen->key, l->task, l->task_len))
-		return seen->task;
-	r->task_column = true;
-	t = bp_ftext_known_task(r, l->cpu, l->task, l->task_len);
-	if (!t) {
-		bp_ftext_drain(r);
-		t = bp_ftext_task_of(r, l->cpu, l->task, l->task_len);
-	}
-	*seen = (struct bp_ftext_seen){0};
-	if (t && t->key_len == l->task_len && bp_ftext_same(t->key, l->task, l->task_len))
-		*seen = (struct bp_ftext_seen){t, t->key, t->key_len};
-	return t;
+	seen->layout = 0;
+	/* Not what stands for tasks that are too many. */
+	if (!t || !l->columns.task || !l->columns.bar || l->columns.task < from || len > sizeof(seen->text) ||
+	    (t->pid && (t->key_len != l->task_len || memcmp(t->key, l->task, l->task_len) != 0)))
+		return;
+	memcpy(seen->text, line + from, len);
+	seen->layout = r->layout;
+	seen->task = t;
 }
 
 static inline void take_call(struct bp_ftext *r, const struct bp_ftext_call *l)
@@ -640,8 +659,10 @@ static inline void take_call(struct bp_ftext *r, const struct bp_ftext_call *l)
 	struct bp_ftext_cpu *c = r->cpus[l->cpu];
 	struct bp_ftext_task *t = l->task;
 
-	if (l->has & BP_FTEXT_HAS_CPU)
-		c->lines++;
+	if (l->cls == BP_FTEXT_IRQ) {
+		c->irq = l->depth;
+		return;
+	}
 	/* By the column, the last switch block, or nothing but the CPU. */
 	if (!t)
 		t = c->block ? c->block : c->unnamed;
@@ -659,66 +680,153 @@ static inline void take_call(struct bp_ftext *r, const struct bp_ftext_call *l)
 		take(r, c, t, l->func, l, true, true);
 }
 
-void bp_ftext_take(struct bp_ftext *r, const struct bp_ftext_call *calls, size_t n)
+/* What a packed call is: BP_FTEXT_OPEN, _LEAF or _CLOSE; 0: it follows as it is. */
+#define PACKED_CLASS 20
+#define PACKED_HAS 22
+#define PACKED_FUNC ((1u << PACKED_CLASS) - 1)
+#define WIDE_RECORDS                                                               \
+	(1 + (sizeof(struct bp_ftext_call) + sizeof(struct bp_ftext_packed) - 1) / \
+		 sizeof(struct bp_ftext_packed))
+
+_Static_assert(BP_FTEXT_FUNCS_MAX < PACKED_FUNC && BP_FTEXT_OPEN && BP_FTEXT_CLOSE < 4, "fits");
+
+void bp_ftext_take(struct bp_ftext *r, const struct bp_ftext_packed *p, size_t n)
 {
-	for (size_t i = 0; i < n && !r->err; i++)
-		take_call(r, &calls[i]);
+	const struct bp_ftext_packed *end = p + n;
+
+	while (p < end && !r->err) {
+		struct bp_ftext_call call = {
+		    .duration_ns = p->duration_ns,
+		    .func = p->what & PACKED_FUNC,
+		    .depth = p->depth,
+		    .cpu = p->cpu,
+		    .cls = p->what >> PACKED_CLASS & 3,
+		    .has = (uint8_t)(p->what >> PACKED_HAS),
+		};
+
+		if (__builtin_expect(!call.cls, 0)) {
+			memcpy(&call, p + 1, sizeof(call));
+			p += WIDE_RECORDS;
+			r->stacks.base_ns = call.time_ns;
+			r->cpus[call.cpu]->column = call.task;
+		} else {
+			if (call.func == PACKED_FUNC)
+				call.func = BP_FTEXT_NONE;
+			if (call.has & BP_FTEXT_HAS_TIME)
+				call.time_ns = r->stacks.base_ns + (uint64_t)(int64_t)p->time_ns;
+			if (call.has & BP_FTEXT_HAS_TASK)
+				call.task = r->cpus[call.cpu]->column;
+			p++;
+		}
+		take_call(r, &call);
+	}
+}
+
+/* The call goes to the other thread as it is; those that follow are told by their difference from it. */
+static __attribute__((noinline)) void put_wide(struct bp_ftext *r, const struct bp_ftext_call *call)
+{
+	struct bp_ftext_packed *p = &r->calls[r->n_calls];
+
+	p->what = 0;
+	memcpy(p + 1, call, sizeof(*call));
+	r->n_calls += WIDE_RECORDS;
+	r->base_ns = call->time_ns;
+	r->seen[call->cpu].told = call->task;
 }
 
 /* The call goes to the other thread, or is taken here. */
-static inline void put_call(struct bp_ftext *r, const struct bp_ftext_line *l, uint32_t func)
+static inline __attribute__((always_inline)) void put_call(struct bp_ftext *r, const struct bp_ftext_line *l,
+							   uint32_t func, struct bp_ftext_task *t)
 {
-	struct bp_ftext_task *t = l->task ? task_of_column(r, l) : NULL;
-	struct bp_ftext_call one, *call = r->calls ? &r->calls[r->n_calls] : &one;
+	const uint8_t has =
+	    (uint8_t)((l->has_time ? BP_FTEXT_HAS_TIME : 0) | (l->has_duration ? BP_FTEXT_HAS_DURATION : 0) |
+		      (l->name ? BP_FTEXT_HAS_NAME : 0) | (t ? BP_FTEXT_HAS_TASK : 0));
+	const int64_t ns = (int64_t)(l->time_ns - r->base_ns);
+	struct bp_ftext_packed *p;
 
-	if (l->task && !t)
-		return;
-	call->time_ns = l->time_ns;
-	call->duration_ns = l->duration_ns;
-	call->task = t;
-	call->func = func;
-	call->depth = l->depth;
-	call->cpu = (uint16_t)l->cpu;
-	call->cls = (uint8_t)l->cls;
-	call->has =
-	    (uint8_t)((l->has_cpu ? BP_FTEXT_HAS_CPU : 0) | (l->has_time ? BP_FTEXT_HAS_TIME : 0) |
-		      (l->has_duration ? BP_FTEXT_HAS_DURATION : 0) | (l->name ? BP_FTEXT_HAS_NAME : 0));
-	if (!r->calls)
-		take_call(r, call);
-	else if (++r->n_calls == BP_FTEXT_BATCH)
+	if (r->n_calls > BP_FTEXT_BATCH - WIDE_RECORDS)
 		bp_ftext_hand_over(r);
+	if (!r->calls || (l->has_time && ns != (int32_t)ns) || l->duration_ns > UINT32_MAX ||
+	    l->depth > UINT16_MAX || l->cls == BP_FTEXT_IRQ || (t && t != r->seen[l->cpu].told)) {
+		struct bp_ftext_call call = {
+		    .time_ns = l->time_ns,
+		    .duration_ns = l->duration_ns,
+		    .task = t,
+		    .func = func,
+		    .depth = l->depth,
+		    .cpu = (uint16_t)l->cpu,
+		    .cls = (uint8_t)l->cls,
+		    .has = has,
+		};
+
+		if (r->calls)
+			put_wide(r, &call);
+		else
+			take_call(r, &call);
+		return;
+	}
+	p = &r->calls[r->n_calls];
+#ifdef __x86_64__
+	/* The other thread has had the next lines in its cache. */
+	__asm__ volatile("prefetchw %0" : : "m"(p[24]));
+#endif
+	p->time_ns = (int32_t)ns;
+	p->duration_ns = (uint32_t)l->duration_ns;
+	p->what = (func & PACKED_FUNC) | (uint32_t)l->cls << PACKED_CLASS | (uint32_t)has << PACKED_HAS;
+	p->cpu = (uint16_t)l->cpu;
+	p->depth = (uint16_t)l->depth;
+	r->n_calls++;
 }
 
-void bp_ftext_graph(struct bp_ftext *r, const struct bp_ftext_line *l)
+void bp_ftext_graph(struct bp_ftext *r, const char *line, const struct bp_ftext_line *l)
 {
-	struct bp_ftext_cpu *c = bp_ftext_cpu(r, l->cpu);
+	struct bp_ftext_task *t = NULL;
+	struct bp_ftext_cpu *c = r->cpus[l->cpu];
 	uint32_t func = BP_FTEXT_NONE;
 
+	if (!c) {
+		bp_ftext_drain(r);
+		c = bp_ftext_cpu(r, l->cpu);
+	}
 	if (!c)
 		return;
 	count_line(r, l);
-	if (memcmp(&r->columns, &l->columns, sizeof(l->columns)) != 0) {
+	if (l->columns.bar && memcmp(&r->columns, &l->columns, sizeof(l->columns)) != 0) {
 		r->columns = l->columns;
 		r->cpu_mask = 0;
+		r->time_len = 0;
+		r->layout++;
 	}
-	if (l->cls == BP_FTEXT_COMMENT || l->cls == BP_FTEXT_IRQ) {
-		if (l->has_cpu)
-			c->lines++;
-		if (l->cls == BP_FTEXT_COMMENT)
-			comment(r, c, l);
-		else
-			c->irq = !l->irq_end;
+	if (l->cls == BP_FTEXT_COMMENT) {
+		bp_ftext_drain(r);
+		comment(r, c, l);
 		return;
 	}
-	if (l->name)
-		func = bp_ftext_intern(r, l->name, l->name_len);
+	if (l->cls == BP_FTEXT_IRQ) {
+		struct bp_ftext_line irq = *l;
+
+		/* Of the CPU, whatever it runs */
+		irq.task = NULL;
+		put_call(r, &irq, func, NULL);
+		return;
+	}
+	if (l->task) {
+		t = task_of_column(r, l->cpu, l->task, l->task_len);
+		learn_column(r, line, l, t);
+		if (!t)
+			return;
+	}
+	if (l->name) {
+		func = bp_ftext_lookup(r, l->name, l->name_len);
+		if (func == BP_FTEXT_NONE) {
+			bp_ftext_drain(r);
+			func = bp_ftext_intern(r, l->name, l->name_len);
+		}
+	}
 	if (l->cls == BP_FTEXT_CLOSE && l->name)
 		r->counts.close_named++;
-	put_call(r, l, func);
+	put_call(r, l, func, t);
 }
-
-/* Bytes that may be read behind the start of the last column by what follows. */
-#define FAST_ROOM 128
 
 #define BYTES(x) (0x0101010101010101ull * (x))
 
@@ -730,6 +838,15 @@ static inline uint64_t load8(const char *p)
 
 	memcpy(&v, p, 8);
 	return v;
+}
+
+/* What eight digits say, each a byte of 0 to 9. Pairs of digits, then pairs of those, then of those. */
+static inline uint64_t number8(uint64_t v)
+{
+	v = v * 10 + (v >> 8);
+	return ((v & 0x000000ff000000ffull) * 0x000f424000000064ull +
+		((v >> 16) & 0x000000ff000000ffull) * 0x0000271000000001ull) >>
+	       32;
 }
 
 /* Up to seven digits at *@p, of which @at_most count; how many there are, 0 if none or more. */
@@ -744,13 +861,19 @@ static inline unsigned digits7(const char *p, unsigned at_most, uint64_t *ret)
 	if (!n)
 		return 0;
 	take = n < at_most ? n : at_most;
-	v <<= 64 - 8 * take;
-	/* Pairs of digits, then pairs of those, then of those. */
-	v = v * 10 + (v >> 8);
-	*ret = ((v & 0x000000ff000000ffull) * 0x000f424000000064ull +
-		((v >> 16) & 0x000000ff000000ffull) * 0x0000271000000001ull) >>
-	       32;
+	*ret = number8(v << (64 - 8 * take));
 	return n;
+}
+
+/* Eight bytes of which the last six are digits. */
+static inline bool digits6(const char *p, uint64_t *ret)
+{
+	uint64_t v = (load8(p) ^ BYTES('0')) >> 16 << 16;
+
+	if (((v + BYTES(0x76)) | v) & BYTES(0x80))
+		return false;
+	*ret = number8(v);
+	return true;
 }
 
 /* The duration column, whose bar is at @bar. */
@@ -796,6 +919,60 @@ static inline bool fast_duration(const char *q, const char *bar, struct bp_ftext
 	return true;
 }
 
+/* Whole seconds before the point at @point; most often the same as in the line before. */
+static inline bool fast_seconds(struct bp_ftext *r, const char *p, const char *point, uint64_t *ret)
+{
+	const size_t len = (size_t)(point - p);
+	const char *q;
+	unsigned n;
+
+	if (r->time_len == len && !((load8(p) ^ r->time_text) << (64 - 8 * len))) {
+		*ret = r->time_seconds;
+		return true;
+	}
+	q = bp_ftext_spaces(p, point);
+	n = digits7(q, 7, ret);
+	if (!n || q + n != point)
+		return false;
+	if (len <= 8) {
+		r->time_len = (uint32_t)len;
+		r->time_text = load8(p);
+		r->time_seconds = *ret;
+	}
+	return true;
+}
+
+/* The task column from @q to its bar at @z: the same as in a line before of the same CPU. */
+static inline bool fast_task(const struct bp_ftext *r, const char *q, const char *z, struct bp_ftext_line *l)
+{
+	const struct bp_ftext_seen *seen = &r->seen[l->cpu];
+
+	if (seen->layout != r->layout || !bp_ftext_same(seen->text, q, (size_t)(z - q)))
+		return false;
+	l->known = seen->task;
+	return true;
+}
+
+/* The flags of latency-format before the bar at @z, as parse_field() takes them. */
+static bool fast_flags(const struct bp_ftext_columns *k, const char *q, const char *z)
+{
+	const char *e = z;
+	size_t comm_len;
+	int64_t pid;
+
+	q = bp_ftext_spaces(q, z);
+	while (e > q && e[-1] == ' ')
+		e--;
+	if (e - q < 4 || e - q > 8 || *q == '}' || *q == '/' ||
+	    (!k->task && bp_ftext_pid(q, e, &pid, &comm_len)))
+		return false;
+	for (; q < e; q++) {
+		if (*q == ' ' || *q == '|' || *q == '\n')
+			return false;
+	}
+	return true;
+}
+
 /* The columns that may differ between lines; false: this is not such a line. */
 static inline bool fast_columns(struct bp_ftext *r, const char *p, struct bp_ftext_line *l)
 {
@@ -806,14 +983,8 @@ static inline bool fast_columns(struct bp_ftext *r, const char *p, struct bp_fte
 
 	if (k->time) {
 		z = p + k->time;
-		q = bp_ftext_spaces(q, z);
-		n = digits7(q, 7, &v);
-		q += n;
-		if (*z != '|' || !n || *q != '.')
-			return false;
-		n = digits7(q + 1, 7, &frac);
-		q += 1 + n;
-		if (n != 6 || q + 1 != z || *q != ' ')
+		if (k->time < 9 || z[0] != '|' || z[-1] != ' ' || z[-8] != '.' || !digits6(z - 9, &frac) ||
+		    !fast_seconds(r, p, z - 8, &v))
 			return false;
 		l->has_time = true;
 		l->time_ns = v * 1000000000 + frac * 1000;
@@ -839,20 +1010,13 @@ static inline bool fast_columns(struct bp_ftext *r, const char *p, struct bp_fte
 	}
 	if (k->task) {
 		z = p + k->task;
-		if (*z != '|')
+		if (*z != '|' || !fast_task(r, q, z, l))
 			return false;
-		q = bp_ftext_spaces(q, z);
-		l->task = q;
 		q = z + 1;
-		while (z > l->task && z[-1] == ' ')
-			z--;
-		l->task_len = (uint32_t)(z - l->task);
-		if (!l->task_len)
-			return false;
 	}
 	if (k->flags) {
 		z = p + k->flags;
-		if (*z != '|' || z[-1] != ' ' || z[-2] == ' ')
+		if (*z != '|' || !fast_flags(k, q, z))
 			return false;
 		l->flags = true;
 		q = z + 1;
@@ -882,8 +1046,11 @@ static inline const char *fast_spaces(const char *p, const char *e)
 	return bp_ftext_spaces(p, e);
 }
 
-/* Whether what is at @p begins with the text of the tail; as many bytes as a tail has can be looked at. */
-static inline bool is_tail(const struct bp_ftext_tail *t, const char *p)
+/*
+ * Whether what is at @p begins with @len bytes of the tail's text; as many as a tail has can be looked at. 0
+ * is no text.
+ */
+static inline bool is_tail(const struct bp_ftext_tail *t, uint32_t len, const char *p)
 {
 #ifdef __SSE2__
 	const __m128i *a = (const __m128i *)p, *b = (const __m128i *)t;
@@ -893,10 +1060,34 @@ static inline bool is_tail(const struct bp_ftext_tail *t, const char *p)
 	for (unsigned i = 0; i < 4; i++)
 		m[i] = (uint32_t)_mm_movemask_epi8(
 		    _mm_cmpeq_epi8(_mm_loadu_si128(a + i), _mm_loadu_si128(b + i)));
-	return t->len && !(~(m[0] | m[1] << 16 | m[2] << 32 | m[3] << 48) << (64 - t->len));
+	return len && !(~(m[0] | m[1] << 16 | m[2] << 32 | m[3] << 48) << (64 - len));
 #else
-	return t->len && !memcmp(p, t->text, t->len);
+	return len && !memcmp(p, t->text, len);
 #endif
+}
+
+/* The end, with its name, of the call that was open at this depth; else NULL. */
+static inline const char *fast_named_close(struct bp_ftext *r, const char *q, struct bp_ftext_line *l,
+					   uint32_t *func)
+{
+	const uint32_t f = r->opened[l->depth / 2 % 64];
+	const struct bp_ftext_tail *t;
+	uint32_t len;
+	const char *e;
+
+	if (f >= r->n_funcs || !r->tails[f * 2].len)
+		return NULL;
+	t = &r->tails[f * 2];
+	len = t->len - (uint32_t)strlen("();\n");
+	e = q + 5 + len;
+	if (!is_tail(t, len, q + 5) || e[0] != ' ' || e[1] != '*' || e[2] != '/' || e[3] != '\n')
+		return NULL;
+	l->cls = BP_FTEXT_CLOSE;
+	l->name = q + 5;
+	*func = f;
+	r->counts.close_named++;
+	before(r, f | 0x80000000);
+	return e + 4;
 }
 
 /*
@@ -907,16 +1098,20 @@ static inline const char *fast_call(struct bp_ftext *r, const char *q, const cha
 				    struct bp_ftext_line *l, uint32_t *func)
 {
 	uint32_t *expect = &r->expect[r->before * 0x9e3779b1u >> (32 - BP_FTEXT_EXPECT_BITS)], at = *expect;
-	const char *nl, *e;
+	const char *nl, *e, *next;
 	size_t len;
 
-	if ((size_t)(end - q) >= sizeof(struct bp_ftext_tail) && at < 2 * r->n_funcs &&
-	    is_tail(&r->tails[at], q)) {
+	if (at < 2 * r->n_funcs && is_tail(&r->tails[at], r->tails[at].len, q)) {
 		l->cls = at & 1 ? BP_FTEXT_OPEN : BP_FTEXT_LEAF;
 		*func = at >> 1;
 		l->name = q;
 		before(r, at);
 		return q + r->tails[at].len;
+	}
+	if (q[0] == '}' && q[1] == ' ' && q[2] == '/' && q[3] == '*' && q[4] == ' ') {
+		next = fast_named_close(r, q, l, func);
+		if (next)
+			return next;
 	}
 	nl = memchr(q, '\n', (size_t)(end - q));
 	if (!nl)
@@ -944,7 +1139,7 @@ static inline const char *fast_call(struct bp_ftext *r, const char *q, const cha
 	if (len > BP_FTEXT_NAME_MAX)
 		return NULL;
 	*func = bp_ftext_find(r, bp_ftext_hash(l->name, len), l->name, len, &at);
-	if (*func == BP_FTEXT_NONE)
+	if (*func == BP_FTEXT_NONE || !r->tails[*func * 2].plain)
 		return NULL;
 	if (l->cls == BP_FTEXT_CLOSE) {
 		r->counts.close_named++;
@@ -966,14 +1161,13 @@ const char *bp_ftext_graph_fast(struct bp_ftext *r, const char *p, const char *e
 	/* The text was written by another CPU. */
 	__builtin_prefetch(p + 1024);
 	/* The columns are digits, marks and blanks, but for these. */
-	if (!k->bar || end - p < k->bar + FAST_ROOM || p[k->bar] != '|' ||
-	    ((k->task || k->flags) && memchr(p, '\n', k->bar)) || !fast_columns(r, p, &l))
+	if (!k->bar || end - p <= k->bar || p[k->bar] != '|' || *p == '#' || !fast_columns(r, p, &l))
 		return NULL;
 	if (!r->cpus[l.cpu])
 		return NULL;
 	q = fast_spaces(p + k->bar + 1, end);
 	l.depth = (uint32_t)(q - (p + k->bar + 1));
-	if (q < end - 1 && q[0] == '}' && q[1] == '\n') {
+	if (q[0] == '}' && q[1] == '\n') {
 		l.cls = BP_FTEXT_CLOSE;
 		before(r, r->opened[l.depth / 2 % 64] | 0x80000000);
 		next = q + 2;
@@ -985,7 +1179,7 @@ const char *bp_ftext_graph_fast(struct bp_ftext *r, const char *p, const char *e
 			r->opened[l.depth / 2 % 64] = func;
 	}
 	count_line(r, &l);
-	put_call(r, &l, func);
+	put_call(r, &l, func, l.known);
 	return next;
 }
 
@@ -1011,6 +1205,7 @@ bool bp_ftext_switch(struct bp_ftext *r, const char *p, const char *e)
 		e--;
 	if (!bp_ftext_pid(from, from_end, &pid, &comm_len) || !bp_ftext_pid(to, e, &pid, &comm_len))
 		return false;
+	bp_ftext_drain(r);
 	c = bp_ftext_cpu(r, (uint32_t)cpu);
 	if (!c || r->task_column)
 		return true;

@@ -190,12 +190,12 @@ static void add_tails(struct bp_ftext *r, uint32_t func, const struct bp_ftext_f
 		struct bp_ftext_tail *t = &r->tails[func * 2 + i];
 		size_t len = f->key_len + strlen(ends[i]);
 
-		*t = (struct bp_ftext_tail){.len = 0};
-		if (len > sizeof(t->text))
+		*t = (struct bp_ftext_tail){.plain = bp_ftext_plain(f->key, f->key_len)};
+		if (len > sizeof(t->text) || !t->plain)
 			continue;
 		memcpy(t->text, f->key, f->key_len);
 		memcpy(t->text + f->key_len, ends[i], len - f->key_len);
-		t->len = (uint32_t)len;
+		t->len = (uint16_t)len;
 	}
 }
 

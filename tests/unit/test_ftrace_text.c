@@ -369,7 +369,7 @@ static void check_functions(const struct json *e, const struct result *res)
 	     j; j = j->next) {
 		uint32_t cpu = (uint32_t)atoi(j->key);
 
-		check("lines of a CPU", cpu < res->r.n_cpus ? (double)res->r.cpus[cpu]->lines : 0, j->number,
+		check("lines of a CPU", cpu < res->r.n_cpus ? (double)res->r.seen[cpu].lines : 0, j->number,
 		      0);
 	}
 }
@@ -604,6 +604,88 @@ static void test_small(void **state)
 	bp_ftext_deinit(&res.r);
 }
 
+/* A line whose columns are damaged does not spoil what comes after it. */
+static void test_damaged(void **state)
+{
+	static const char *const bad[] = {
+	    " p)   insmod-106   |   1.000 us    |  f();\n",
+	    "    8.00000x |   0)   insmod-106   |   1.000 us    |  f();\n",
+	    "    8.000000 |   0)   insmod,106   |   1.000 us    |  f();\n",
+	    "    8.000000 |(  0)   insmod-106   |   1.000 us    |  f();\n",
+	    "    8.000000 |   0)   insm\n-106   |   1.000 us    |  f();\n",
+	    "    8.000000 |   0)   insmod-106   |   1.000 us    |  f() \n",
+	    "            |   0)   insmod-106   |   1.000 us    |  f();\n",
+	};
+	static const char good[] = "    8.000001 |   0)   insmod-106   |   1.000 us    |  f();\n"
+				   "    8.000003 |   0)   insmod-106   |   1.000 us    |  f();\n";
+
+	(void)state;
+	for (size_t i = 0; i < BP_ARRAY_SIZE(bad); i++) {
+		char text[2048];
+		struct result res;
+		struct bp_ftext_task *t;
+
+		snprintf(text, sizeof(text), "# tracer: function_graph\n%s%s%s%s%s", good, good, bad[i], good,
+			 good);
+		run_text(text, &res);
+		t = bp_ftext_known_task(&res.r, 0, "insmod-106", 10);
+		assert_non_null(t);
+		assert_int_equal(t->pid, 106);
+		assert_ptr_equal(res.r.cpus[0]->running, t);
+		assert_in_range(func(&res, "f")->leaves, 8, 9);
+		bp_ftext_deinit(&res.r);
+	}
+}
+
+/* So much text that it is taken by two threads: times and durations that leap, tasks that come and go. */
+static void test_much(void **state)
+{
+	enum { LINES = 40000 };
+	FILE *f = fopen(tmp_in, "w");
+	uint64_t us = 5000000, incl = 0, irqs = 0;
+	struct result res;
+	struct bp_trace *t;
+	struct seen *seen;
+
+	(void)state;
+	assert_non_null(f);
+	fprintf(f, "# tracer: function_graph\n#\n");
+	for (unsigned i = 0; i < LINES; i++) {
+		unsigned task = i / 50 % 5, cpu = i / 200 % 2;
+		uint64_t duration = i % 1000 == 999 ? 5000000 : i % 100;
+
+		us += i % 777 == 776 ? 5000000000 : 0;
+		if (i % 3000 == 2999) {
+			fprintf(f, "%5u.%06u |   %u)   ==========> |\n", (unsigned)(us / 1000000),
+				(unsigned)(us % 1000000), cpu);
+			irqs++;
+		}
+		fprintf(f, "%5u.%06u |   %u)   task%u-10%u   |%s%.3f us%s|  f%u();\n",
+			(unsigned)(us / 1000000), (unsigned)(us % 1000000), cpu, task, task,
+			duration > 100 ? " $ " : "   ", (double)duration, duration > 9 ? "   " : "    ",
+			i % 700);
+		incl += i % 700 == 7 ? duration * 1000 : 0;
+		us += duration + 1;
+	}
+	fclose(f);
+	run_file(tmp_in, &res);
+	assert_int_equal(res.r.counts.of_class[BP_FTEXT_LEAF], LINES);
+	assert_int_equal(res.r.counts.of_class[BP_FTEXT_IRQ], irqs);
+	assert_int_equal(res.r.counts.of_class[BP_FTEXT_OTHER], 0);
+	assert_int_equal(res.r.counts.tasks, 5);
+	assert_int_equal(func(&res, "f7")->incl_ns, incl);
+	seen = walk(&t);
+	assert_int_equal(seen[func(&res, "f7")->id].incl_ns, incl);
+	for (unsigned i = 0; i < res.r.n_funcs; i++) {
+		assert_int_equal(seen[res.r.funcs[i].id].calls, res.r.funcs[i].leaves);
+		irqs -= seen[res.r.funcs[i].id].irqs;
+	}
+	assert_int_equal(irqs, 0);
+	free(seen);
+	bp_trace_destroy(t);
+	bp_ftext_deinit(&res.r);
+}
+
 /* A published excerpt: it begins in the middle of three calls. */
 static void test_excerpt(void **state)
 {
@@ -741,6 +823,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(test_lines),   cmocka_unit_test(test_small),
+	    cmocka_unit_test(test_damaged), cmocka_unit_test(test_much),
 	    cmocka_unit_test(test_excerpt), cmocka_unit_test(test_function),
 	    cmocka_unit_test(test_events),  cmocka_unit_test(test_probe),
 	    cmocka_unit_test(test_corpus),  cmocka_unit_test(test_corpus_events),
