@@ -38,17 +38,32 @@ sums()
 		}
 		state[n] = "run"; since[n] = now
 	}
-	/ sys_futex\(/ && / op: 0x80,/ { wait[tid] = now; next }
-	/ sys_futex\(/ { delete wait[tid] }
-	/ sys_futex -> / && (tid in wait) { waits++; waited += now - wait[tid]; delete wait[tid] }
+	# The last 8 digits of an address as a number.
+	function low(s,  i, v) {
+		for (i = length(s) > 8 ? length(s) - 7 : 1; i <= length(s); i++)
+			v = v * 16 + index("0123456789abcdef", substr(s, i, 1)) - 1
+		return v
+	}
+	/ sys_futex\(/ { delete wait[tid]; addr = $0; sub(/.*uaddr: 0x/, "", addr); sub(/,.*/, "", addr) }
+	/ sys_futex\(/ && / op: 0x[13]?89,/ { word = low(addr); condvar[word - word % 8] = 1 }
+	/ sys_futex\(/ && / op: 0x80,/ { wait[tid] = now; at[tid] = low(addr) }
+	/ sys_futex -> / && (tid in wait) { waits[at[tid]]++; waited[at[tid]] += now - wait[tid]; delete wait[tid] }
 	END {
+		# Who signals a condition variable waits for counts 24 bytes before its word: that is no mutex.
+		for (a in waits) {
+			word = a - a % 8
+			if ((word + 8) in condvar || (word + 16) in condvar || (word + 24) in condvar)
+				continue
+			count += waits[a]
+			sum += waited[a]
+		}
 		for (t in state) if (t) {
 			if (state[t] == "run") run[t] += now - since[t]
 			else if (state[t] == "R") ready[t] += now - since[t]
 			else off[t] += now - since[t]
 			printf "%d %d %d %d %d\n", t, switches[t], run[t], ready[t], off[t]
 		}
-		printf "mutexes %d %d\n", waits, waited
+		printf "mutexes %d %d\n", count, sum
 	}'
 }
 
