@@ -124,8 +124,7 @@ struct bp_err *bp_record_waits_attach(struct bp_record_waits *rw, pid_t pid, str
 	if (!err)
 		bp_err_ignore(bp_host_stacks_create(pid, &rw->stacks));
 	if (!err)
-		err =
-		    info(writer, "waits_source", "tracefs, trace clock mono; futex calls that sleep or wake");
+		err = info(writer, "waits_source", "tracefs, trace clock mono");
 	return err;
 }
 

@@ -16,7 +16,6 @@
 #include <unistd.h>
 
 #include "collectors/ftrace/tep.h"
-#include "collectors/vcpu/regs.h"
 #include "core/cleanup.h"
 #include "core/strbuf.h"
 
@@ -41,19 +40,18 @@
 #define BUFFER_BYTES ((size_t)8 << 20)
 #define BUFFERS_BYTES ((size_t)512 << 20) /* all together */
 #define BUFFER_LEAST ((size_t)1 << 20)
-#define REGS_SHARE 8                /* a sleep takes that much more of it than a sample of registers */
 #define PAGE_MAX ((size_t)64 << 10) /* sub-buffers have 4 KiB, unless somebody changed that */
 #define STACK_FRAMES 128
 #define THREADS_MAX (1u << 16)
 #define ADDRESSES_MAX (1u << 16)
 #define SITES_MAX 4096
-/* Of records that wait for their turn, in their flags; of stacks, in their table: in futex(2). */
-#define IN_FUTEX (UINT32_C(1) << 31)
 
 enum ev_kind {
 	EV_NONE,
 	EV_SWITCH,
 	EV_WAKING,
+	EV_FUTEX,
+	EV_FUTEX_RET,
 	EV_KVM_ENTRY,
 	EV_KVM_EXIT,
 	EV_KVM_USER,
@@ -74,6 +72,8 @@ static const struct {
      true,
      {"prev_comm", "prev_pid", "prev_state", "next_comm", "next_pid"}},
     {"sched", "sched_waking", EV_WAKING, true, {"comm", "pid"}},
+    {"syscalls", "sys_enter_futex", EV_FUTEX, true, {"uaddr", "op", "val"}},
+    {"syscalls", "sys_exit_futex", EV_FUTEX_RET, true, {"ret"}},
     {"kvm", "kvm_entry", EV_KVM_ENTRY, false, {0}},
     {"kvm", "kvm_exit", EV_KVM_EXIT, false, {"exit_reason"}},
     {"kvm", "kvm_userspace_exit", EV_KVM_USER, false, {"reason"}},
@@ -87,7 +87,6 @@ enum { F_ARG0, F_ARG1, F_ARG2 };
 /* An event's fields, to be found without a search. */
 struct decoder {
 	enum ev_kind kind;
-	uint16_t id;
 	struct bp_tep_field fields[FIELDS_MAX];
 	bool have[FIELDS_MAX];
 };
@@ -140,9 +139,7 @@ struct bp_live {
 	struct decoder *by_id[65536];
 	struct decoder decoders[EV_KINDS];
 	struct tep_handle *kallsyms;
-	struct bp_regs *regs;
-	bool follow_again; /* there is a thread that `regs` does not sample */
-	struct cpu *cpus;  /* and behind the last one a queue for samples */
+	struct cpu *cpus; /* and behind the last one a queue for samples */
 	size_t n_cpus;
 
 	pid_t pid;
@@ -391,7 +388,6 @@ static BP_MUST_CHECK struct bp_err *add_decoder(struct bp_live *l, const char *s
 		d->fields[i] = *f;
 		d->have[i] = true;
 	}
-	d->id = ev->id;
 	l->by_id[ev->id] = d;
 	return NULL;
 }
@@ -693,9 +689,6 @@ struct bp_err *bp_live_create(const struct bp_live_options *opts, struct bp_live
 	tracefs_option_enable(l->instance, TRACEFS_OPTION_EVENT_FORK);
 	err = set_events(l);
 	if (!err)
-		err = bp_regs_create((const uint64_t[]){l->decoders[EV_SWITCH].id, l->decoders[EV_WAKING].id},
-				     bytes / REGS_SHARE, &l->regs);
-	if (!err)
 		err = open_cpus(l);
 	if (err)
 		return err;
@@ -729,7 +722,6 @@ void bp_live_destroy(struct bp_live *l)
 	}
 	if (l->probe_made)
 		remove_probes(group_is, l->name);
-	bp_regs_destroy(l->regs);
 	tep_free(l->kallsyms);
 	bp_tep_deinit(&l->tep);
 	for (size_t i = 0; i < l->n_texts; i++)
@@ -795,7 +787,6 @@ struct bp_err *bp_live_attach(struct bp_live *l, pid_t pid, struct bp_trace_writ
 		before = n;
 	if (!before)
 		return bp_err_os(ESRCH, "process %d", (int)pid);
-	err = bp_regs_follow(l->regs, pid);
 	snprintf(path, sizeof(path), "/proc/%d/task", (int)pid);
 	d = opendir(path);
 	while (d && !err && (e = readdir(d))) {
@@ -886,7 +877,6 @@ static struct bp_err *thread_of(struct bp_live *l, uint32_t tid, size_t *ret)
 		t->comm[n > 0 ? n : 0] = '\0';
 		t->comm[strcspn(t->comm, "\n")] = '\0';
 		close(fd);
-		l->follow_again |= !bp_regs_covers(l->regs, tid);
 	}
 	return t->comm[0] ? announce(l, t) : NULL;
 }
@@ -943,17 +933,7 @@ static BP_MUST_CHECK struct bp_err *frame_of(struct bp_live *l, uint64_t addr, u
 	return err ? err : table_add(&l->frames, addr + 1, *ret);
 }
 
-/* As analyzers know it by its stack. Without names nothing is. */
-static bool is_futex_frame(const struct bp_live *l, uint64_t addr)
-{
-	const char *name = l->kallsyms ? tep_find_function(l->kallsyms, addr) : NULL;
-
-	return name && (!strncmp(name, "futex_", 6) || !strncmp(name, "__futex_", 8));
-}
-
-/*
- * Stacks are told apart by a hash of 64 bits: of a million stacks, two in 30 million recordings are the same.
- * @ret: its id, and IN_FUTEX
+/* Stacks are told apart by a hash of 64 bits: of a million stacks, two in 30 million recordings are the same.
  */
 static BP_MUST_CHECK struct bp_err *stack_of(struct bp_live *l, const uint8_t *callers, size_t n,
 					     uint32_t *ret)
@@ -961,7 +941,6 @@ static BP_MUST_CHECK struct bp_err *stack_of(struct bp_live *l, const uint8_t *c
 	uint32_t ids[STACK_FRAMES];
 	uint64_t hash = n;
 	uint32_t *known;
-	bool futex = false;
 	struct bp_err *err = NULL;
 
 	for (size_t i = 0; i < n; i++)
@@ -972,16 +951,10 @@ static BP_MUST_CHECK struct bp_err *stack_of(struct bp_live *l, const uint8_t *c
 		*ret = *known;
 		return NULL;
 	}
-	for (size_t i = 0; i < n && !err; i++) {
-		uint64_t addr = bp_tep_number(callers + 8 * i, 8, false, false);
-
-		err = frame_of(l, addr, &ids[i]);
-		futex |= is_futex_frame(l, addr);
-	}
+	for (size_t i = 0; i < n && !err; i++)
+		err = frame_of(l, bp_tep_number(callers + 8 * i, 8, false, false), &ids[i]);
 	if (!err)
 		err = bp_wait_log_stack(l->log, ids, n, ret);
-	if (!err && futex)
-		*ret |= IN_FUTEX;
 	return err ? err : table_add(&l->stacks, hash, *ret);
 }
 
@@ -1099,8 +1072,6 @@ static BP_MUST_CHECK struct bp_err *on_stack(struct bp_live *l, struct cpu *c, c
 {
 	const struct bp_tep_field *callers = &d->fields[1];
 	uint64_t n = field(l, d, 0, rec, len);
-	struct bp_err *err;
-	struct bp_wait *w;
 
 	if (!c->stack_due || c->queue[c->stack_at].thread != pid || callers->offset > len)
 		return NULL;
@@ -1110,13 +1081,7 @@ static BP_MUST_CHECK struct bp_err *on_stack(struct bp_live *l, struct cpu *c, c
 		n = (len - callers->offset) / 8;
 	if (n > STACK_FRAMES)
 		n = STACK_FRAMES;
-	if (!n)
-		return NULL;
-	w = &c->queue[c->stack_at];
-	err = stack_of(l, rec + callers->offset, n, &w->kstack);
-	w->flags |= w->kstack & IN_FUTEX;
-	w->kstack &= ~IN_FUTEX;
-	return err;
+	return n ? stack_of(l, rec + callers->offset, n, &c->queue[c->stack_at].kstack) : NULL;
 }
 
 static BP_MUST_CHECK struct bp_err *on_event(struct bp_live *l, struct cpu *c, const uint8_t *rec, size_t len,
@@ -1153,6 +1118,17 @@ static BP_MUST_CHECK struct bp_err *on_event(struct bp_live *l, struct cpu *c, c
 		err = w.other ? thread_of(l, w.other, &woken) : NULL;
 		break;
 	}
+	case EV_FUTEX:
+		w.kind = BP_WAIT_FUTEX;
+		w.addr = field(l, d, F_ARG0, rec, len);
+		w.other = (uint32_t)field(l, d, F_ARG1, rec, len);
+		w.value = (int64_t)field(l, d, F_ARG2, rec, len);
+		err = pid ? is_ours(l, t) : NULL;
+		break;
+	case EV_FUTEX_RET:
+		w.kind = BP_WAIT_FUTEX_RET;
+		w.value = (int64_t)field(l, d, F_ARG0, rec, len);
+		break;
 	case EV_KVM_ENTRY:
 		w.kind = BP_WAIT_KVM_ENTRY;
 		break;
@@ -1374,113 +1350,9 @@ struct bp_err *bp_live_sample(struct bp_live *l, const struct bp_wait *w)
 	return push(&l->cpus[l->n_cpus], w);
 }
 
-static BP_MUST_CHECK struct bp_err *put(struct bp_live *l, const struct bp_wait *w)
-{
-	if (l->n_batch == l->cap_batch) {
-		size_t cap = l->cap_batch ? 2 * l->cap_batch : 4096;
-		struct bp_wait *more = realloc(l->batch, cap * sizeof(*more));
-		bool *takes;
-
-		if (more)
-			l->batch = more;
-		takes = realloc(l->takes, cap * sizeof(*takes));
-		if (takes)
-			l->takes = takes;
-		if (!more || !takes)
-			return bp_err_nomem();
-		l->cap_batch = cap;
-	}
-	l->takes[l->n_batch] = false;
-	l->batch[l->n_batch++] = *w;
-	return NULL;
-}
-
-/* Without names of the kernel's functions, what is private can only be a futex. */
-static bool is_wait(const struct bp_live *l, uint32_t op, bool in_futex)
-{
-	switch (op & ~(uint32_t)(FUTEX_PRIVATE_FLAG | FUTEX_CLOCK_REALTIME)) {
-	case FUTEX_WAIT:
-	case FUTEX_LOCK_PI:
-	case FUTEX_WAIT_BITSET:
-	case FUTEX_WAIT_REQUEUE_PI:
-	case FUTEX_LOCK_PI2:
-		return in_futex || (!l->stats.kernel_names && op & FUTEX_PRIVATE_FLAG);
-	default:
-		return false;
-	}
-}
-
-/* Other calls wake, too. What is no futex's address, nobody waits on. */
-static bool is_wake(uint32_t op)
-{
-	switch (op & ~(uint32_t)FUTEX_PRIVATE_FLAG) {
-	case FUTEX_WAKE:
-	case FUTEX_REQUEUE:
-	case FUTEX_CMP_REQUEUE:
-	case FUTEX_WAKE_OP:
-	case FUTEX_UNLOCK_PI:
-	case FUTEX_WAKE_BITSET:
-	case FUTEX_CMP_REQUEUE_PI:
-		return true;
-	default:
-		return false;
-	}
-}
-
-/*
- * A record, with the futex call that it is in: of a thread that sleeps from there until it has a CPU again,
- * of one that wakes just then.
- */
-static BP_MUST_CHECK struct bp_err *take_turn(struct bp_live *l, const struct cpu *c, struct bp_wait *w)
-{
-	uint32_t *at = w->kind <= BP_WAIT_WAKE ? table_find(&l->by_tid, (uint64_t)w->thread + 1) : NULL;
-	struct bp_live_thread *t = at ? &l->threads[*at] : NULL;
-	bool sleeps = w->kind == BP_WAIT_OUT && w->state == 'S' && !(w->flags & BP_WAIT_PREEMPTED);
-	bool wakes = w->kind == BP_WAIT_WAKE, in_futex = w->flags & IN_FUTEX;
-	const struct bp_futex_args *a = NULL;
-	struct bp_wait call = {
-	    .kind = BP_WAIT_FUTEX, .time_ns = w->time_ns, .thread = w->thread, .cpu = w->cpu};
-	struct bp_wait ret = call, lost = call;
-	struct bp_err *err = NULL;
-
-	ret.kind = BP_WAIT_FUTEX_RET;
-	lost.kind = BP_WAIT_LOST;
-	lost.thread = 0;
-	w->flags &= ~IN_FUTEX;
-	if (t && (sleeps || wakes)) {
-		uint64_t n = 0;
-
-		a = bp_regs_match(l->regs, sleeps ? BP_REGS_SWITCH : BP_REGS_WAKING, c->nr, w->thread,
-				  w->time_ns, &n);
-		lost.value = (int64_t)n;
-		l->stats.lost += n;
-	}
-	if (lost.value)
-		err = put(l, &lost);
-	if (!a || !a->addr || a->pid != (uint32_t)l->pid ||
-	    !(sleeps ? is_wait(l, a->op, in_futex) : is_wake(a->op)) || w->flags & BP_WAIT_IRQ)
-		a = NULL;
-	if (a) {
-		call.addr = a->addr;
-		call.other = a->op;
-		call.value = a->val;
-	}
-	if (!err && a)
-		err = put(l, &call);
-	if (!err)
-		err = put(l, w);
-	if (!err && (w->kind == BP_WAIT_IN ? t && t->sleeps : a && wakes))
-		err = put(l, &ret);
-	if (t && !wakes)
-		t->sleeps = a && sleeps;
-	return err;
-}
-
 /* What is old enough, of all CPUs, in order. */
 static BP_MUST_CHECK struct bp_err *merge(struct bp_live *l, uint64_t horizon)
 {
-	struct bp_err *err;
-
 	l->n_batch = 0;
 	for (;;) {
 		struct cpu *first = NULL;
@@ -1494,29 +1366,29 @@ static BP_MUST_CHECK struct bp_err *merge(struct bp_live *l, uint64_t horizon)
 		}
 		if (!first)
 			return NULL;
-		err = take_turn(l, first, &first->queue[first->at++]);
-		if (err)
-			return err;
+		if (l->n_batch == l->cap_batch) {
+			size_t cap = l->cap_batch ? 2 * l->cap_batch : 4096;
+			struct bp_wait *more = realloc(l->batch, cap * sizeof(*more));
+			bool *takes;
+
+			if (more)
+				l->batch = more;
+			takes = realloc(l->takes, cap * sizeof(*takes));
+			if (takes)
+				l->takes = takes;
+			if (!more || !takes)
+				return bp_err_nomem();
+			l->cap_batch = cap;
+		}
+		l->takes[l->n_batch] = false;
+		l->batch[l->n_batch++] = first->queue[first->at++];
 	}
-}
-
-/* A thread that was gone before anybody looked is known by its process. */
-static BP_MUST_CHECK struct bp_err *on_sample(void *self, const struct bp_futex_args *a)
-{
-	struct bp_live *l = self;
-	struct bp_err *err;
-	size_t t;
-
-	if (a->pid != (uint32_t)l->pid)
-		return NULL;
-	err = thread_of(l, a->tid, &t);
-	return err ? err : is_ours(l, t);
 }
 
 struct bp_err *bp_live_drain(struct bp_live *l, bool all)
 {
 	uint64_t horizon = all ? UINT64_MAX : now_ns() - SETTLE_NS;
-	struct bp_err *err = bp_regs_read(l->regs, on_sample, l);
+	struct bp_err *err = NULL;
 
 	for (size_t i = 0; i < l->n_cpus && !err; i++)
 		err = read_cpu(l, &l->cpus[i]);
@@ -1536,10 +1408,6 @@ struct bp_err *bp_live_drain(struct bp_live *l, bool all)
 		c->stack_due = c->stack_due && c->stack_at >= c->at;
 		c->stack_at -= c->stack_due ? c->at : 0;
 		c->at = 0;
-	}
-	if (!err && l->follow_again && !all) {
-		l->follow_again = false;
-		err = bp_regs_follow(l->regs, l->pid);
 	}
 	return err;
 }

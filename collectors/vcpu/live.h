@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * Waits of a running QEMU, from the host's tracefs: an instance of our own (never the user's buffer) with the
- * scheduler's events of QEMU's threads, KVM's where there are any, and a uprobe on QEMU's function that takes
- * a lock. Calls of futex(2) that sleep or wake come from regs.h.
+ * scheduler's and futex(2)'s events of QEMU's threads, KVM's where there are any, and a uprobe on QEMU's
+ * function that takes a lock.
  *
  * The instance is called bootprof_PID_START_NS after our process, its start time and its name space, so that
  * whoever comes next can tell which are left over from a process that was killed, and removes those.
  *
- * One thread. Needs the right to create instances in tracefs, and to watch CPUs with perf: root, mostly.
+ * One thread. Needs the right to create instances in tracefs: root, as distributions ship it.
  */
 #ifndef BP_COLLECTORS_VCPU_LIVE_H
 #define BP_COLLECTORS_VCPU_LIVE_H
@@ -106,7 +106,6 @@ struct bp_live_thread {
 	bool kvm;        /* it left a guest, or entered one */
 	bool guest_lock; /* it took the big lock from code that only vCPU threads run */
 	/* Private to the collector. */
-	bool sleeps;      /* in futex(2) */
 	bool wants;       /* it has entered the lock function, and nothing says that it has got the lock */
 	bool waiting;     /* meanwhile it waits in futex(2) for it */
 	size_t asked;     /* record of the batch in which it last asked for it */
