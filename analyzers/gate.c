@@ -26,6 +26,9 @@ enum { OLD, NEW };
  * the same function (floor_sudden_insns) may happen to any.
  */
 #define OWN_FLOOR 4
+/* What few changes do not show, of some thousand functions: the total's floor, and at most this share of it
+ * all. */
+#define QUIET_SHARE 0.0002
 /* A floor above this share of the instructions hides what people want to find. */
 #define HIGH_FLOOR 0.001
 #define NAMED_MOVERS 3
@@ -241,6 +244,15 @@ static double larger(double a, double b)
 	return a > b ? a : b;
 }
 
+/* What a function may grow by that kept still in the boots that measured the floor. */
+static double quiet_floor(const struct bp_summary *base)
+{
+	double share = QUIET_SHARE * (double)base->kernel_insns;
+	double total = (double)base->floor_kernel_insns;
+
+	return larger(2 * (double)base->floor_sudden_insns, total < share ? total : share);
+}
+
 /* A metric with a limit for its growth. @says: at least the growth is told when it is within the limit. */
 static struct bp_err *exact_metric(struct bp_gate *g, const char *name, int64_t from, int64_t to, double grow)
 {
@@ -303,7 +315,7 @@ static struct bp_err *exact_functions(struct bp_gate *g, const struct bp_diff *d
 
 		if (asprintf(&name, "function:%s", f->name) < 0)
 			return bp_err_nomem();
-		grow = larger(larger(OWN_FLOOR * (double)floor, 2 * (double)base->floor_sudden_insns),
+		grow = larger(larger(OWN_FLOOR * (double)floor, quiet_floor(base)),
 			      bp_gate_noise(o, name, false) * (double)base->kernel_insns);
 		if ((double)by <= grow)
 			continue;
@@ -345,7 +357,7 @@ static void note_movers(struct bp_gate *g, const struct bp_summary *base)
 	    "function that did is allowed %s",
 	    n > 0 ? base->funcs[most[0]].name : "", n > 1 ? ", " : "", n > 1 ? base->funcs[most[1]].name : "",
 	    n > 2 ? ", " : "", n > 2 ? base->funcs[most[2]].name : "",
-	    bp_units_icount(buf, 2 * base->floor_sudden_insns));
+	    bp_units_icount(buf, (int64_t)quiet_floor(base)));
 }
 
 struct bp_err *bp_gate_exact(struct bp_gate *g, const struct bp_diff *d, const struct bp_gate_options *o)
