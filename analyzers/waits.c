@@ -573,8 +573,10 @@ static void take_out(struct bp_waits *w, const struct bp_wait *r)
 	if (!l)
 		return;
 	/* It must have got a CPU again, but that was not recorded. */
-	if (l->state == OFF)
+	if (l->state == OFF) {
 		end_off(w, l, l->since, true);
+		w->unseen += w->priv->any_in;
+	}
 	t = &w->threads[l->thread];
 	t->switches++;
 	t->stacks[bp_stack_kind(w->priv->rules, r->kstack)]++;
@@ -1135,6 +1137,17 @@ void bp_waits_title(struct bp_analysis *a, const struct bp_waits *w, struct bp_r
 
 void bp_waits_notes(const struct bp_waits *w, struct bp_report *r)
 {
+	uint64_t switches = 0;
+
+	for (size_t i = 0; i < w->n_threads; i++)
+		switches += w->threads[i].switches;
+	/* What was lost says it already. */
+	if (!w->lost && w->unseen > switches / 200)
+		bp_report_note(
+		    r,
+		    "the host's kernel did not trace %" PRIu64 " of %" PRIu64
+		    " times that a thread got a CPU: how long it had none is not known",
+		    w->unseen, switches);
 	if (!w->records)
 		bp_report_note(r, "no waits of host threads are in this recording");
 	if (w->lost)

@@ -143,6 +143,7 @@ struct bp_waits {
 	struct bp_wait_thread *threads;
 	size_t n_threads, cap_threads;
 	uint64_t first_ns, last_ns, records, lost;
+	uint64_t unseen;   /* times that a thread got a CPU, which was not recorded */
 	uint64_t damaged;  /* blocks */
 	bool lock_events;  /* probes on lock functions */
 	uint64_t big_lock; /* futex that those without address wait on; 0 unknown */

@@ -209,17 +209,17 @@ is 'nothing is left in tracefs' "$(leftovers)" ''
 # ---- a planted holder: the main loop sits in open(2) of a FIFO, with the big lock ----
 
 for round in 1 2 3; do
-	"$BOOTPROF" record -q --waits --pid "$guest" --duration 1500ms -o "$T/p" &
+	"$BOOTPROF" record -q --waits --pid "$guest" --duration 2200ms -o "$T/p" &
 	recording $!
 	echo "pmemsave 0 4096 \"$T/block\"" >&3
-	sleep 0.4
+	sleep 1
 	cat "$T/block" > /dev/null
 	wait $!
 	"$BOOTPROF" report locks -i "$T/p" -n 0 --format=json > "$T/locks"
 	is "planted $round: the main loop is named for every long wait" "$(json "$T/locks" \
-		'sorted(set(r["role"] for r in d["tables"]["holders"] if r["wait_max_ns"] > 300e6))')" '["main loop"]'
+		'sorted(set(r["role"] for r in d["tables"]["holders"] if r["wait_max_ns"] > 700e6))')" '["main loop"]'
 	between "planted $round: for as long as it was held" "$(json "$T/locks" \
-		'max(r["wait_max_ns"] for r in d["tables"]["holders"] if r["role"] == "main loop")')" 350e6 900e6
+		'max(r["wait_max_ns"] for r in d["tables"]["holders"] if r["role"] == "main loop")')" 850e6 1600e6
 done
 
 # ---- endings ----
