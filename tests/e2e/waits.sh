@@ -23,7 +23,10 @@ sums()
 		sub(/.*-/, "", tid)
 		heard(tid)
 	}
-	/ sched_waking: / { t = $0; sub(/.* pid=/, "", t); heard(t + 0) }
+	/ sched_waking: / {
+		t = $0; sub(/.* pid=/, "", t); heard(t += 0)
+		if ((t in state) && state[t] != "run" && !(t in woken)) woken[t] = now
+	}
 	/ sched_switch: / {
 		p = $0; sub(/.*prev_pid=/, "", p); p += 0
 		n = $0; sub(/.*next_pid=/, "", n); n += 0
@@ -32,11 +35,18 @@ sums()
 		switches[p]++
 		if (!(p in state)) run[p] += now - first[p]
 		else if (state[p] == "run") run[p] += now - since[p]
+		# Switches from the idle task that are missing: it ran from when it was woken.
+		else if (p in woken) {
+			if (state[p] == "R") ready[p] += woken[p] - since[p]; else off[p] += woken[p] - since[p]
+			run[p] += now - woken[p]
+		}
+		delete woken[p]
 		state[p] = s; since[p] = now
 		if ((n in state) && state[n] != "run") {
 			if (state[n] == "R") ready[n] += now - since[n]; else off[n] += now - since[n]
 		}
 		state[n] = "run"; since[n] = now
+		delete woken[n]
 	}
 	# The last 8 digits of an address as a number.
 	function low(s,  i, v) {
