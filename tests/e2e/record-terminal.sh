@@ -40,10 +40,11 @@ def settings(fd):
 
 
 def read_until(pattern, seconds):
-    """Reads until the output from now on matches."""
+    """Reads until the output from now on matches, with or without the progress, which may come in the middle of a word."""
     global seen
     start, end = len(seen), time.monotonic() + seconds
-    while not re.search(pattern, seen[start:]):
+    while not any(re.search(pattern, s) for s in (
+            seen[start:], re.sub(rb'\x1b7.*?\x1b8', b'', seen[start:], flags=re.DOTALL))):
         if time.monotonic() > end:
             return False
         if select.select([master], [], [], 0.1)[0]:
