@@ -974,10 +974,11 @@ static struct bp_err *judge(struct request *rq)
 		err = exact ? judge_exact(rq) : judge_statistical(rq);
 	if (!err && budget && rq->gate->verdict != BP_GATE_INVALID)
 		err = bp_budget_judge(budget, rq->gate, rq->old_boot, rq->new_boot);
-	if (!err && rq->write_budget)
-		err = write_budget(rq);
 	if (!err && rq->save && rq->gate->verdict != BP_GATE_INVALID)
 		err = save(rq, exact);
+	/* Behind it: it measures the floor, for which a budget leaves room. */
+	if (!err && rq->write_budget)
+		err = write_budget(rq);
 	return err;
 }
 
