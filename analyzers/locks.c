@@ -69,7 +69,6 @@ static void on_off(void *ctx, const struct bp_waits *w, const struct bp_off *off
 	    .enter_ns = off->out.time_ns,
 	    .exit_ns = off->in_ns,
 	    .ustack = off->out.ustack,
-	    .waker = off->waker,
 	    .holder = off->waker,
 	    .holder_was = BP_OFF_CLASSES,
 	    .how = off->waker != UINT32_MAX && !off->irq ? BP_HOLDER_WAKER : BP_HOLDER_UNKNOWN,
@@ -592,14 +591,16 @@ static struct bp_err *locks_run(struct bp_analysis *a, struct bp_report *r)
 		return err;
 	bp_waits_notes(x->w, r);
 	if (x->locks.n && x->w->lock_events)
-		bp_report_note(r,
-			       "held by: who had the lock when the wait began or let go of it to end the "
-			       "wait, by the probes "
-			       "on the lock functions (lock events); else who ended the wait (last waker)");
+		bp_report_note(
+		    r,
+		    "held by: who had the lock for the longest part of the wait, by the probes on the lock "
+		    "functions (lock events); where there is none, by who let go of it (last waker)");
 	else if (x->locks.n)
-		bp_report_note(r, "held by: who ended the wait (last waker); taking a free lock never enters "
-				  "the kernel, so that "
-				  "only probes on the lock functions could tell who had it all the time");
+		bp_report_note(
+		    r,
+		    "held by: who had the lock for the longest part of the wait, by who let go of it (last "
+		    "waker); taking a free lock never enters the kernel, so that only probes on the lock "
+		    "functions could tell when");
 	if (x->locks.n)
 		bp_report_note(
 		    r, "WAS: running all through the wait, or why the holder was off the CPU last within it");

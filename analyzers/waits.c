@@ -37,12 +37,12 @@ struct live {
 	bool let_go; /* waits on a condition variable, so has released a lock: */
 	uint64_t let_go_of;
 	uint32_t held_site;
-	uint64_t
-	    freed; /* lock that it is letting go of, or let go of last; 0: it has taken another one since */
+	uint32_t n_held;             /* locks that it is the holder of */
 	uint64_t back_ns;            /* when it last got a CPU again, */
 	enum bp_off_class back_from; /* and why it had left it */
 	uint32_t ustack;             /* of its last futex call */
-	struct bp_futex_wait waited; /* its last wait for a mutex that somebody ended; addr 0: none */
+	uint64_t held_ns;            /* how long the holder of call had the lock within it */
+	uint32_t next;               /* of those who wait for the same lock; NO_THREAD: none */
 };
 
 /* A name of a thread, from a time on. */
@@ -51,10 +51,14 @@ struct name {
 	uint32_t next; /* later name of the same thread */
 };
 
+/* A mutex, with indices into live. */
 struct lock {
 	uint64_t addr;
-	uint32_t holder; /* index into live, NO_THREAD: free or not known */
-	uint32_t site;
+	uint32_t holder;   /* by lock events; NO_THREAD: free or not known */
+	uint32_t before;   /* who had it before that */
+	uint32_t site;     /* where the holder took it */
+	uint32_t waiter;   /* first of those who wait for it */
+	uint64_t since_ns; /* the holder has it, or it has changed hands in a way not known */
 };
 
 /* Of the first pass. */
@@ -65,6 +69,7 @@ struct word {
 	bool condvar;      /* waited on as the word of a condition variable */
 	uint64_t big;      /* waits inside of the big lock's function */
 	uint32_t ustack;   /* of one who waited, 0 none */
+	uint32_t lock;     /* of the second pass: index + 1 */
 };
 
 struct bp_waits_private {
@@ -505,21 +510,124 @@ static void looked(struct bp_waits *w)
 
 /* ---- second pass ---- */
 
+/* NULL: nobody ever waits there. */
 static struct lock *lock_of(struct bp_waits *w, uint64_t addr)
 {
 	struct bp_waits_private *p = w->priv;
+	struct word *word = word_of(w, addr ? addr : w->big_lock, false);
 
-	if (!addr)
-		addr = w->big_lock;
-	for (size_t i = 0; i < p->n_locks; i++) {
-		if (p->locks[i].addr == addr)
-			return &p->locks[i];
-	}
-	/* Few locks have probes; more than these are not followed. */
-	if (p->n_locks == 256 || !grow(w, &p->locks, &p->cap_locks, p->n_locks, sizeof(*p->locks)))
+	if (!word)
 		return NULL;
-	p->locks[p->n_locks] = (struct lock){.addr = addr, .holder = NO_THREAD};
-	return &p->locks[p->n_locks++];
+	if (!word->lock) {
+		if (!grow(w, &p->locks, &p->cap_locks, p->n_locks, sizeof(*p->locks)))
+			return NULL;
+		p->locks[p->n_locks] = (struct lock){
+		    .addr = word->addr, .holder = NO_THREAD, .before = NO_THREAD, .waiter = NO_THREAD};
+		word->lock = (uint32_t)++p->n_locks;
+	}
+	return &p->locks[word->lock - 1];
+}
+
+static void set_holder(struct bp_waits *w, struct lock *k, uint32_t holder, uint32_t site)
+{
+	if (k->holder != NO_THREAD) {
+		w->priv->live[k->holder].n_held--;
+		k->before = k->holder;
+	}
+	if (holder != NO_THREAD)
+		w->priv->live[holder].n_held++;
+	k->holder = holder;
+	k->site = site;
+}
+
+/* Who had a lock until some moment. */
+struct held {
+	uint32_t by; /* index into live */
+	enum bp_holder_how how;
+	uint32_t stack, site;
+};
+
+/*
+ * The holder of a wait is who had the lock for the longest part of it: a lock that several wait for goes from
+ * one to the next, and whoever lets go of it at the end may have had it for a moment only.
+ */
+static void held_meanwhile(struct bp_waits *w, const struct lock *k, struct live *l, uint64_t until_ns,
+			   const struct held *h)
+{
+	const struct live *by = &w->priv->live[h->by];
+	uint64_t from_ns = k->since_ns > l->call.enter_ns ? k->since_ns : l->call.enter_ns;
+	uint64_t ns = until_ns > from_ns ? until_ns - from_ns : 0;
+
+	/* Of an event that said so before, the stack is known only now. */
+	if (l->call.holder == by->thread && !l->call.holder_stack)
+		l->call.holder_stack = h->stack;
+	if (by == l || (l->call.holder != NO_THREAD && ns <= l->held_ns))
+		return;
+	l->held_ns = ns;
+	l->call.how = h->how;
+	l->call.holder = by->thread;
+	l->call.holder_stack = h->stack;
+	l->call.holder_site = h->site;
+	l->call.holder_was = by->state == OFF        ? by->off.why.cls
+			     : by->back_ns > from_ns ? by->back_from
+						     : BP_OFF_CLASSES;
+}
+
+/* The same for all who wait for it; from then on somebody else may have it. */
+static void had_lock(struct bp_waits *w, struct lock *k, uint64_t until_ns, const struct held *h)
+{
+	struct bp_waits_private *p = w->priv;
+
+	for (uint32_t i = k->waiter; i != NO_THREAD; i = p->live[i].next)
+		held_meanwhile(w, k, &p->live[i], until_ns, h);
+	k->since_ns = until_ns;
+}
+
+/* As lock events know it. */
+static void holder_had(struct bp_waits *w, struct lock *k, uint64_t until_ns, uint32_t stack)
+{
+	struct held h = {k->holder, BP_HOLDER_EVENTS, stack, k->site};
+
+	if (k->holder != NO_THREAD)
+		had_lock(w, k, until_ns, &h);
+}
+
+/* Thread @at lets go of a lock and tells the kernel to wake who waits for it. */
+static void let_go(struct bp_waits *w, struct lock *k, uint32_t at, uint64_t time_ns, uint32_t stack)
+{
+	struct held h = {at, BP_HOLDER_WAKER, stack, w->priv->live[at].held_site};
+
+	if (k->holder == at) {
+		holder_had(w, k, time_ns, stack);
+		set_holder(w, k, NO_THREAD, 0);
+	} else if (k->holder == NO_THREAD && k->before == at) {
+		/* It had let go already, by an event. */
+		h.how = BP_HOLDER_EVENTS;
+		had_lock(w, k, time_ns, &h);
+	} else if (k->holder == NO_THREAD) {
+		had_lock(w, k, time_ns, &h);
+		k->before = NO_THREAD;
+	}
+	/* Else somebody took it in between. */
+}
+
+static void add_waiter(struct bp_waits *w, struct lock *k, struct live *l)
+{
+	l->held_ns = 0;
+	l->next = k->waiter;
+	k->waiter = (uint32_t)(l - w->priv->live);
+}
+
+static void remove_waiter(struct bp_waits *w, struct lock *k, const struct live *l)
+{
+	struct bp_waits_private *p = w->priv;
+
+	for (uint32_t *i = &k->waiter; *i != NO_THREAD; i = &p->live[*i].next) {
+		if (&p->live[*i] == l) {
+			*i = l->next;
+			return;
+		}
+	}
 }
 
 static void add_slice(struct bp_waits *w, struct bp_wait_thread *t, uint64_t ns)
@@ -627,17 +735,6 @@ static void take_in(struct bp_waits *w, const struct bp_wait *r)
 	l->since = r->time_ns;
 }
 
-/*
- * A lock that several wait for is handed from one to the next: whoever ends a wait may itself have waited for
- * most of that time, and held the lock only for the rest.
- */
-static bool waited_longer(const struct bp_futex_wait *waker, const struct bp_futex_wait *call,
-			  uint64_t now_ns)
-{
-	return waker->addr && waker->addr == call->addr && waker->exit_ns > call->enter_ns &&
-	       waker->holder != call->thread && waker->exit_ns - call->enter_ns > now_ns - waker->exit_ns;
-}
-
 static void take_wake(struct bp_waits *w, const struct bp_wait *r)
 {
 	struct bp_waits_private *p = w->priv;
@@ -666,28 +763,13 @@ static void take_wake(struct bp_waits *w, const struct bp_wait *r)
 	 * Who lets go of the lock is in futex(2) on it; others interrupt the wait (signals). Of threads whose
 	 * calls were not traced nothing is known.
 	 */
-	if (target->in_futex && !irq && target->call.waker == NO_THREAD &&
-	    (!waker->calls || (waker->in_futex && waker->call.addr == target->call.addr))) {
-		target->call.waker = waker->thread;
-		if (target->call.how == BP_HOLDER_UNKNOWN) {
-			bool lets_go = waker->freed && waker->freed == target->call.addr;
+	if (target->in_futex && !irq && bp_waits_is_mutex(target->call.op) &&
+	    (!waker->calls || (waker->in_futex && waker->call.addr == target->call.addr &&
+			       target->call.holder == NO_THREAD))) {
+		struct lock *k = lock_of(w, target->call.addr);
 
-			target->call.how = lets_go ? BP_HOLDER_EVENTS : BP_HOLDER_WAKER;
-			target->call.holder = waker->thread;
-			if (!lets_go && waited_longer(&waker->waited, &target->call, r->time_ns)) {
-				/* Both waited for the same one. */
-				target->call.how = waker->waited.how;
-				target->call.holder = waker->waited.holder;
-				target->call.holder_was = waker->waited.holder_was;
-				target->call.holder_stack = waker->waited.holder_stack;
-				target->call.holder_site = waker->waited.holder_site;
-			} else if (waker->back_ns > target->call.enter_ns)
-				target->call.holder_was = waker->back_from;
-			if (target->call.holder == waker->thread) {
-				target->call.holder_stack = r->ustack ? r->ustack : waker->ustack;
-				target->call.holder_site = waker->held_site;
-			}
-		}
+		if (k)
+			let_go(w, k, at, r->time_ns, r->ustack ? r->ustack : waker->ustack);
 	}
 	target->woken_by = at;
 	target->woken_irq = irq;
@@ -720,14 +802,20 @@ static void take_wake(struct bp_waits *w, const struct bp_wait *r)
 static void end_call(struct bp_waits *w, struct live *l, uint64_t time_ns, bool open)
 {
 	struct bp_waits_private *p = w->priv;
+	struct lock *k = bp_waits_is_mutex(l->call.op) ? lock_of(w, l->call.addr) : NULL;
 
 	l->in_futex = false;
 	if (!bp_waits_is_wait(l->call.op))
 		return;
 	l->call.exit_ns = time_ns > l->call.enter_ns ? time_ns : l->call.enter_ns;
 	l->call.open = open;
-	if (!open && l->call.holder != NO_THREAD && bp_waits_is_mutex(l->call.op))
-		l->waited = l->call;
+	if (k) {
+		struct held h = {k->holder, BP_HOLDER_EVENTS, 0, k->site};
+
+		if (k->holder != NO_THREAD)
+			held_meanwhile(w, k, l, time_ns, &h);
+		remove_waiter(w, k, l);
+	}
 	if (p->ops && p->ops->on_futex)
 		p->ops->on_futex(p->ctx, w, &l->call);
 }
@@ -736,10 +824,18 @@ static void take_futex(struct bp_waits *w, const struct bp_wait *r)
 {
 	struct bp_waits_private *p = w->priv;
 	struct live *l = live_of(w, r->thread, r->cpu, r->time_ns);
+	struct lock *k;
 	uint64_t condvar;
+	uint32_t at;
 
 	if (!l)
 		return;
+	/* How the one before ended was not seen. */
+	if (l->in_futex && bp_waits_is_mutex(l->call.op)) {
+		k = lock_of(w, l->call.addr);
+		if (k)
+			remove_waiter(w, k, l);
+	}
 	if (r->ustack)
 		l->ustack = r->ustack;
 	l->in_futex = l->calls = true;
@@ -750,7 +846,6 @@ static void take_futex(struct bp_waits *w, const struct bp_wait *r)
 	    .enter_ns = r->time_ns,
 	    .ustack = r->ustack,
 	    .site = l->wants ? l->site : 0,
-	    .waker = NO_THREAD,
 	    .holder = NO_THREAD,
 	    .holder_was = BP_OFF_CLASSES,
 	};
@@ -760,30 +855,27 @@ static void take_futex(struct bp_waits *w, const struct bp_wait *r)
 		l->call.op = 0x89; /* FUTEX_WAIT_BITSET_PRIVATE, as those who wait on it */
 		return;
 	}
-	if (!w->lock_events || !bp_waits_is_wait(r->other))
-		return;
+	at = (uint32_t)(l - p->live);
 	if (bp_waits_is_mutex(r->other)) {
-		for (size_t i = 0; i < p->n_locks; i++) {
-			const struct lock *k = &p->locks[i];
-
-			if (k->addr != r->addr || k->holder == NO_THREAD)
-				continue;
-			if (&p->live[k->holder] == l)
-				break;
-			l->call.how = BP_HOLDER_EVENTS;
-			l->call.holder = p->live[k->holder].thread;
-			l->call.holder_site = k->site;
-			if (p->live[k->holder].state == OFF)
-				l->call.holder_was = p->live[k->holder].off.why.cls;
-		}
+		k = lock_of(w, r->addr);
+		if (k && k->holder == at)
+			set_holder(w, k, NO_THREAD, 0);
+		if (k)
+			add_waiter(w, k, l);
+	} else if (!bp_waits_is_wait(r->other)) {
+		/* Nobody but who had the lock wakes those who wait for it. */
+		k = lock_of(w, r->addr);
+		if (k)
+			let_go(w, k, at, r->time_ns, l->ustack);
 	} else {
 		/* A condition variable: its mutex is free meanwhile. */
-		for (size_t i = 0; i < p->n_locks; i++) {
-			if (p->locks[i].holder != NO_THREAD && &p->live[p->locks[i].holder] == l) {
-				p->locks[i].holder = NO_THREAD;
-				l->let_go = true;
-				l->let_go_of = p->locks[i].addr;
-			}
+		for (size_t i = 0; i < p->n_locks && l->n_held; i++) {
+			if (p->locks[i].holder != at)
+				continue;
+			holder_had(w, &p->locks[i], r->time_ns, 0);
+			set_holder(w, &p->locks[i], NO_THREAD, 0);
+			l->let_go = true;
+			l->let_go_of = p->locks[i].addr;
 		}
 	}
 }
@@ -799,25 +891,26 @@ static void take_futex_ret(struct bp_waits *w, const struct bp_wait *r)
 		l->let_go = false;
 		k = lock_of(w, l->let_go_of);
 		if (k && k->holder == NO_THREAD) {
-			k->holder = (uint32_t)(l - w->priv->live);
-			k->site = 0;
+			set_holder(w, k, (uint32_t)(l - w->priv->live), 0);
+			k->since_ns = r->time_ns;
 		}
 	}
 	end_call(w, l, r->time_ns, false);
 }
 
 /* Who has taken a lock, or wants one, and where, is not known any more. */
-static void forget_locks(struct bp_waits *w)
+static void forget_locks(struct bp_waits *w, uint64_t time_ns)
 {
 	for (size_t i = 0; i < w->priv->n_live; i++) {
 		struct live *l = &w->priv->live[i];
 
 		l->wants = l->let_go = false;
-		l->held_site = l->site = l->waited.holder_site = 0;
+		l->held_site = l->site = 0;
 	}
 	for (size_t i = 0; i < w->priv->n_locks; i++) {
-		w->priv->locks[i].holder = NO_THREAD;
-		w->priv->locks[i].site = 0;
+		holder_had(w, &w->priv->locks[i], time_ns, 0);
+		set_holder(w, &w->priv->locks[i], NO_THREAD, 0);
+		w->priv->locks[i].before = NO_THREAD;
 	}
 }
 
@@ -825,9 +918,10 @@ static void take_lock(struct bp_waits *w, const struct bp_wait *r)
 {
 	struct live *l;
 	struct lock *k;
+	uint32_t at;
 
 	if (r->flags & BP_WAIT_BLIND) {
-		forget_locks(w);
+		forget_locks(w, r->time_ns);
 		return;
 	}
 	l = live_of(w, r->thread, r->cpu, r->time_ns);
@@ -839,20 +933,24 @@ static void take_lock(struct bp_waits *w, const struct bp_wait *r)
 		l->site = r->other;
 		return;
 	}
+	at = (uint32_t)(l - w->priv->live);
 	/* The probe at a function's return does not have its arguments. */
 	k = lock_of(w, r->kind == BP_WAIT_LOCK_HELD && !r->addr && l->wants ? l->want : r->addr);
+	if (r->kind == BP_WAIT_LOCK_HELD) {
+		l->held_site = l->wants ? l->site : 0;
+		l->wants = false;
+	}
 	if (!k)
 		return;
 	if (r->kind == BP_WAIT_LOCK_HELD) {
-		k->holder = (uint32_t)(l - w->priv->live);
-		k->site = l->wants ? l->site : 0;
-		l->held_site = k->site;
-		l->freed = 0;
-		l->wants = false;
-	} else {
-		l->freed = k->addr;
-		if (k->holder != NO_THREAD && &w->priv->live[k->holder] == l)
-			k->holder = NO_THREAD;
+		holder_had(w, k, r->time_ns, 0);
+		set_holder(w, k, at, l->held_site);
+		k->since_ns = r->time_ns;
+	} else if (k->holder == at) {
+		holder_had(w, k, r->time_ns, 0);
+		set_holder(w, k, NO_THREAD, 0);
+	} else if (k->holder == NO_THREAD) {
+		k->before = at;
 	}
 }
 
@@ -924,9 +1022,14 @@ static void forget(struct bp_waits *w, uint64_t time_ns)
 		l->since = UINT64_MAX;
 		l->in_futex = l->wants = l->let_go = false;
 		l->state = UNKNOWN;
+		l->n_held = 0;
 	}
-	for (size_t i = 0; i < w->priv->n_locks; i++)
-		w->priv->locks[i].holder = NO_THREAD;
+	for (size_t i = 0; i < w->priv->n_locks; i++) {
+		struct lock *k = &w->priv->locks[i];
+
+		k->holder = k->before = k->waiter = NO_THREAD;
+		k->since_ns = time_ns;
+	}
 }
 
 static void take(struct bp_waits *w, const struct bp_wait *r)

@@ -111,8 +111,8 @@ struct bp_off {
 };
 
 /*
- * How a holder is known: lock events say that it had the lock when the wait began, or that it was letting go
- * of it when it ended the wait; else only that it ended the wait is known.
+ * How a holder is known: by lock events, which say when it took the lock; else only that it let go of it, and
+ * that nobody did between that and the moment before which somebody else had it, or the wait began.
  */
 enum bp_holder_how { BP_HOLDER_UNKNOWN, BP_HOLDER_EVENTS, BP_HOLDER_WAKER };
 
@@ -125,9 +125,8 @@ struct bp_futex_wait {
 	bool open; /* it does not return */
 	uint32_t ustack, kstack;
 	uint32_t site; /* frame id of the lock function's call site, 0 unknown */
-	uint32_t waker;
 	enum bp_holder_how how;
-	uint32_t holder;              /* index */
+	uint32_t holder;              /* index: who had the lock for the longest part of the wait */
 	uint32_t holder_stack;        /* of user space, where it let go of the lock; or 0 */
 	uint32_t holder_site;         /* frame id: where it had taken the lock; or 0 */
 	enum bp_off_class holder_was; /* off the CPU meanwhile, why; BP_OFF_CLASSES: running */
