@@ -55,10 +55,10 @@ GUEST := $(if $(GUEST_SRC),$(O)/guest/guest.elf)
 # Libraries are looked up only when something is going to be compiled: `make deps`, `make check` and `make demo`
 # also start where not even a compiler is installed.
 NO_BUILD := deps clean help format demo check check-fresh
-LIBS_NEEDED := libelf libdw libzstd liblzma liblz4 zlib jansson yaml-0.1 ncursesw libtracefs
+LIBS_NEEDED := libelf libdw libzstd liblzma liblz4 zlib jansson yaml-0.1 ncursesw libtracefs libbpf
 DEBIAN_NAMES := libelf=libelf-dev libdw=libdw-dev libzstd=libzstd-dev liblzma=liblzma-dev liblz4=liblz4-dev \
 	zlib=zlib1g-dev jansson=libjansson-dev yaml-0.1=libyaml-dev ncursesw=libncurses-dev \
-	libtracefs=libtracefs-dev cmocka=libcmocka-dev
+	libtracefs=libtracefs-dev libbpf=libbpf-dev cmocka=libcmocka-dev
 debian_name = $(patsubst $1=%,%,$(filter $1=%,$(DEBIAN_NAMES)))
 
 ifneq ($(filter-out $(NO_BUILD),$(or $(MAKECMDGOALS),all)),)

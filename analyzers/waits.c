@@ -673,6 +673,27 @@ static void end_off(struct bp_waits *w, struct live *l, uint64_t time_ns, bool o
 		p->ops->on_off(p->ctx, w, &l->off);
 }
 
+/*
+ * A thread that is off the CPU does something: it must have got one again, but that was not recorded.
+ * Switches from an idle task are seen to be missing (Linux 6.18 in a virtual machine), and an idle CPU runs a
+ * thread as soon as it is woken.
+ */
+static void unseen(struct bp_waits *w, struct live *l, uint64_t time_ns)
+{
+	bool woken = w->priv->any_in && l->off.woken_ns > l->since && l->off.woken_ns <= time_ns;
+
+	w->unseen += w->priv->any_in;
+	end_off(w, l, woken ? l->off.woken_ns : l->since, !woken);
+	l->state = UNKNOWN;
+	l->since = time_ns;
+	if (!woken)
+		return;
+	l->back_ns = l->off.woken_ns;
+	l->back_from = l->off.why.cls;
+	l->state = RUNNING;
+	l->since = l->off.woken_ns;
+}
+
 static void take_out(struct bp_waits *w, const struct bp_wait *r)
 {
 	struct live *l = live_of(w, r->thread, r->cpu, r->time_ns);
@@ -680,20 +701,8 @@ static void take_out(struct bp_waits *w, const struct bp_wait *r)
 
 	if (!l)
 		return;
-	/*
-	 * It must have got a CPU again, but that was not recorded. Switches from an idle task are seen to be
-	 * missing (Linux 6.18 in a virtual machine), and an idle CPU runs a thread as soon as it is woken.
-	 */
-	if (l->state == OFF) {
-		bool woken = w->priv->any_in && l->off.woken_ns > l->since && l->off.woken_ns <= r->time_ns;
-
-		w->unseen += w->priv->any_in;
-		end_off(w, l, woken ? l->off.woken_ns : l->since, !woken);
-		if (woken) {
-			l->state = RUNNING;
-			l->since = l->off.woken_ns;
-		}
-	}
+	if (l->state == OFF)
+		unseen(w, l, r->time_ns);
 	t = &w->threads[l->thread];
 	t->switches++;
 	t->stacks[bp_stack_kind(w->priv->rules, r->kstack)]++;
@@ -883,19 +892,25 @@ static void take_futex(struct bp_waits *w, const struct bp_wait *r)
 static void take_futex_ret(struct bp_waits *w, const struct bp_wait *r)
 {
 	struct live *l = live_of(w, r->thread, r->cpu, r->time_ns);
+	uint64_t time_ns = r->time_ns;
 	struct lock *k;
 
 	if (!l || !l->in_futex)
 		return;
+	if (r->flags & BP_WAIT_UNSEEN && l->state == OFF) {
+		unseen(w, l, r->time_ns);
+		if (l->state == RUNNING)
+			time_ns = l->since;
+	}
 	if (l->let_go && !bp_waits_is_mutex(l->call.op)) {
 		l->let_go = false;
 		k = lock_of(w, l->let_go_of);
 		if (k && k->holder == NO_THREAD) {
 			set_holder(w, k, (uint32_t)(l - w->priv->live), 0);
-			k->since_ns = r->time_ns;
+			k->since_ns = time_ns;
 		}
 	}
-	end_call(w, l, r->time_ns, false);
+	end_call(w, l, time_ns, false);
 }
 
 /* Who has taken a lock, or wants one, and where, is not known any more. */

@@ -28,6 +28,10 @@ static const char help[] =
     "lock\n"
     "                           and where: sampled (default; for moments, as often as is cheap), always, "
     "never\n"
+    "      --futex=WHICH        with --waits: calls of futex(2) to record: sleeping (default, where the "
+    "kernel "
+    "takes a\n"
+    "                           BPF program), or all, which costs QEMU more\n"
     "      --timeout TIME       end after TIME of host time: 90, 90s, 2m, 500ms\n"
     "      --until-console REGEX\n"
     "                           end when a line on the guest's console matches\n"
@@ -69,6 +73,7 @@ enum {
 	OPT_PID,
 	OPT_DURATION,
 	OPT_SITES,
+	OPT_FUTEX,
 	OPT_TUI
 };
 
@@ -90,6 +95,7 @@ const struct option bp_record_options_table[] = {
     {"pid", required_argument, NULL, OPT_PID},
     {"duration", required_argument, NULL, OPT_DURATION},
     {"lock-sites", required_argument, NULL, OPT_SITES},
+    {"futex", required_argument, NULL, OPT_FUTEX},
     {"tui", no_argument, NULL, OPT_TUI},
     {"quiet", no_argument, NULL, 'q'},
     {"help", no_argument, NULL, 'h'},
@@ -199,6 +205,11 @@ struct bp_err *bp_record_option(int opt, const char *arg, struct bp_record_optio
 			}
 		}
 		return bp_err_new(BP_EUSAGE, "--lock-sites '%s' is not sampled, always or never", arg);
+	case OPT_FUTEX:
+		if (strcmp(arg, "sleeping") && strcmp(arg, "all"))
+			return bp_err_new(BP_EUSAGE, "--futex '%s' is not sleeping or all", arg);
+		o->futex = *arg == 'a' ? BP_FUTEX_ALL : BP_FUTEX_SLEEPING;
+		return NULL;
 	case OPT_PID:
 		if (!parse_pid(arg, &o->pid))
 			return bp_err_new(BP_EUSAGE, "--pid '%s' is not a process id", arg);
@@ -271,8 +282,11 @@ static struct bp_err *run(int argc, char **argv, int *status)
 		if (err)
 			return err;
 	}
-	if ((o.pid || o.lock_sites) && !o.waits)
-		return bp_err_new(BP_EUSAGE, "%s goes with --waits", o.pid ? "--pid" : "--lock-sites");
+	if ((o.pid || o.lock_sites || o.futex) && !o.waits)
+		return bp_err_new(BP_EUSAGE, "%s goes with --waits",
+				  o.pid          ? "--pid"
+				  : o.lock_sites ? "--lock-sites"
+						 : "--futex");
 	if (o.pid && optind < argc)
 		return bp_err_new(BP_EUSAGE,
 				  "--pid is for a QEMU that runs already: no command line goes with it");
@@ -280,8 +294,8 @@ static struct bp_err *run(int argc, char **argv, int *status)
 	    (o.until_console || o.until_function || o.until_exec || o.until_port >= 0 || o.deterministic ||
 	     o.max_bytes || o.kernel_image || o.vmlinux || o.guest_root || o.no_user || o.plugin))
 		return bp_err_new(BP_EUSAGE,
-				  "--pid records waits only: of the other options, -o, -q, --duration and "
-				  "--lock-sites go with it");
+				  "--pid records waits only: of the other options, -o, -q, --duration, "
+				  "--futex and --lock-sites go with it");
 	if (o.pid)
 		return bp_record_pid(&o, status);
 	if (optind >= argc)

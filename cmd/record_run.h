@@ -12,6 +12,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "collectors/vcpu/live.h"
 #include "core/err.h"
 #include "core/strbuf.h"
 #include "core/trace.h"
@@ -37,6 +38,7 @@ struct bp_record_options {
 	unsigned until_value;          /* ... this byte */
 	bool waits;                    /* what the host does with QEMU's threads, too */
 	enum bp_lock_sites lock_sites; /* when a uprobe is on QEMU's lock function */
+	enum bp_futex_calls futex;     /* which calls of futex(2) */
 	bool tui;                      /* show it while it runs: bp_tui_live() */
 	int pid;                       /* with waits: a QEMU that runs already, 0: start qemu_argv */
 };

@@ -69,7 +69,7 @@ struct bp_err *bp_record_waits_create(const struct bp_record_options *opts, bool
 				      struct bp_record_waits **ret)
 {
 	struct bp_record_waits *rw = calloc(1, sizeof(*rw));
-	struct bp_live_options lo = {.preempted_stacks = kvm};
+	struct bp_live_options lo = {.futex = opts->futex, .preempted_stacks = kvm};
 	struct bp_err *err;
 
 	if (!rw)
@@ -623,6 +623,13 @@ struct bp_err *bp_record_waits_finish(struct bp_record_waits *rw, uint64_t ns)
 		err = assign_roles(rw);
 	if (!err)
 		err = lost_fact(rw, ns);
+	if (!err && *s->no_sleeps)
+		snprintf(text, sizeof(text), "all calls of futex(2): %s", s->no_sleeps);
+	if (!err)
+		err = info(rw->writer, "waits_futex",
+			   *s->no_sleeps                     ? text
+			   : rw->opts->futex == BP_FUTEX_ALL ? "all calls of futex(2): --futex=all"
+							     : "calls of futex(2) that sleep, by BPF");
 	if (!err && s->probes)
 		snprintf(text, sizeof(text), "uprobe on %s%s", rw->probe.function,
 			 rw->opts->lock_sites == BP_SITES_ALWAYS ? "" : ", for moments now and then");

@@ -8,7 +8,7 @@ set -euo pipefail
 packages=(
 	gcc libc6-dev binutils make pkg-config
 	libelf-dev libdw-dev libzstd-dev liblzma-dev liblz4-dev zlib1g-dev libjansson-dev libyaml-dev libncurses-dev
-	libtracefs-dev libtraceevent-dev libcmocka-dev
+	libtracefs-dev libtraceevent-dev libbpf-dev libcmocka-dev
 	qemu-system-x86
 	busybox-static cpio gzip xz-utils zstd python3 tmux
 )
@@ -18,8 +18,8 @@ complain()
 	cat >&2 <<END
 scripts/deps.sh: $1
 bootprof needs: gcc (or clang), make, pkg-config, and the development files of libelf and libdw (elfutils), libzstd,
-liblzma, liblz4, zlib, jansson, libyaml, ncursesw and libtracefs; qemu-system-x86_64 7.2 or newer with TCG plugins; for
-the tests cmocka, a static busybox, cpio, gzip, xz, zstd, python3 and tmux. On Debian these are:
+liblzma, liblz4, zlib, jansson, libyaml, ncursesw, libtracefs and libbpf; qemu-system-x86_64 7.2 or newer with TCG
+plugins; for the tests cmocka, a static busybox, cpio, gzip, xz, zstd, python3 and tmux. On Debian these are:
   ${packages[*]}
 END
 	exit 1

@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #include "collectors/ftrace/tep.h"
+#include "collectors/vcpu/sleeps.h"
 #include "core/cleanup.h"
 #include "core/strbuf.h"
 
@@ -40,6 +41,7 @@
 #define BUFFER_BYTES ((size_t)8 << 20)
 #define BUFFERS_BYTES ((size_t)512 << 20) /* all together */
 #define BUFFER_LEAST ((size_t)1 << 20)
+#define SLEEPS_SHARE 4              /* all other records of a sleep take that much more room */
 #define PAGE_MAX ((size_t)64 << 10) /* sub-buffers have 4 KiB, unless somebody changed that */
 #define STACK_FRAMES 128
 #define THREADS_MAX (1u << 16)
@@ -139,7 +141,8 @@ struct bp_live {
 	struct decoder *by_id[65536];
 	struct decoder decoders[EV_KINDS];
 	struct tep_handle *kallsyms;
-	struct cpu *cpus; /* and behind the last one a queue for samples */
+	struct bp_sleeps *sleeps; /* NULL: all futex calls are traced instead */
+	struct cpu *cpus;         /* and behind the last one a queue for samples */
 	size_t n_cpus;
 
 	pid_t pid;
@@ -154,10 +157,10 @@ struct bp_live {
 	struct table by_address, frames, stacks, sites;
 	uint64_t last_ns; /* of the newest record written */
 	struct armer armer;
-	struct bp_wait *batch; /* in order, being worked on */
-	bool *takes;           /* of each in it: the big lock is the thread's from there on */
-	size_t n_batch, cap_batch;
-	struct window window; /* that the records are in; on_ns 0: in none */
+	struct bp_wait *batch;               /* in order, being worked on */
+	bool *takes;                         /* of each in it: the big lock is the thread's from there on */
+	size_t n_batch, cap_batch, n_looked; /* at the first of it find_takes() has looked */
+	struct window window;                /* that the records are in; on_ns 0: in none */
 	struct bp_live_stats stats;
 };
 
@@ -392,6 +395,11 @@ static BP_MUST_CHECK struct bp_err *add_decoder(struct bp_live *l, const char *s
 	return NULL;
 }
 
+static bool is_futex_call(enum ev_kind kind)
+{
+	return kind == EV_FUTEX || kind == EV_FUTEX_RET;
+}
+
 static BP_MUST_CHECK struct bp_err *set_events(struct bp_live *l)
 {
 	static const char *const stack_fields[FIELDS_MAX] = {"size", "caller"};
@@ -406,7 +414,7 @@ static BP_MUST_CHECK struct bp_err *set_events(struct bp_live *l)
 		if (!there && events[i].needed)
 			return bp_err_new(BP_EUNSUPPORTED, "--waits: this kernel has no event %s:%s",
 					  events[i].system, events[i].name);
-		if (!there)
+		if (!there || (l->sleeps && is_futex_call(events[i].kind)))
 			continue;
 		if (tracefs_event_enable(l->instance, events[i].system, events[i].name) < 0 &&
 		    events[i].needed)
@@ -646,7 +654,7 @@ struct bp_err *bp_live_create(const struct bp_live_options *opts, struct bp_live
 	unsigned long long start = 0;
 	size_t bytes = opts->buffer_bytes;
 	long cpus = sysconf(_SC_NPROCESSORS_ONLN);
-	struct bp_err *err;
+	struct bp_err *err = NULL;
 
 	if (!l)
 		return bp_err_nomem();
@@ -687,6 +695,13 @@ struct bp_err *bp_live_create(const struct bp_live_options *opts, struct bp_live
 	if (tracefs_instance_file_write(l->instance, "trace_clock", "mono") < 0)
 		return no_tracefs(errno, "trace_clock");
 	tracefs_option_enable(l->instance, TRACEFS_OPTION_EVENT_FORK);
+	if (opts->futex != BP_FUTEX_ALL)
+		err = bp_sleeps_create(bytes / SLEEPS_SHARE, &l->sleeps);
+	if (err && (bp_err_code(err) != BP_EUNSUPPORTED || opts->futex == BP_FUTEX_SLEEPING))
+		return err;
+	if (err)
+		snprintf(l->stats.no_sleeps, sizeof(l->stats.no_sleeps), "%s", bp_err_text(err));
+	bp_err_ignore(err);
 	err = set_events(l);
 	if (!err)
 		err = open_cpus(l);
@@ -722,6 +737,7 @@ void bp_live_destroy(struct bp_live *l)
 	}
 	if (l->probe_made)
 		remove_probes(group_is, l->name);
+	bp_sleeps_destroy(l->sleeps);
 	tep_free(l->kallsyms);
 	bp_tep_deinit(&l->tep);
 	for (size_t i = 0; i < l->n_texts; i++)
@@ -787,6 +803,8 @@ struct bp_err *bp_live_attach(struct bp_live *l, pid_t pid, struct bp_trace_writ
 		before = n;
 	if (!before)
 		return bp_err_os(ESRCH, "process %d", (int)pid);
+	if (l->sleeps)
+		err = bp_sleeps_follow(l->sleeps, pid);
 	snprintf(path, sizeof(path), "/proc/%d/task", (int)pid);
 	d = opendir(path);
 	while (d && !err && (e = readdir(d))) {
@@ -867,7 +885,7 @@ static struct bp_err *thread_of(struct bp_live *l, uint32_t tid, size_t *ret)
 		return err;
 	*ret = l->n_threads++;
 	t = &l->threads[*ret];
-	*t = (struct bp_live_thread){.tid = tid, .asked = NOT_HERE};
+	*t = (struct bp_live_thread){.tid = tid, .asked = NOT_HERE, .woken = NOT_HERE};
 	task_path(l, tid, "/comm", path, sizeof(path));
 	fd = open(path, O_RDONLY | O_CLOEXEC);
 	if (fd >= 0) {
@@ -1278,16 +1296,23 @@ static bool waits_for_big_lock(const struct bp_live *l, const struct bp_wait *w)
 /*
  * Where in the batch the lock becomes a thread's. What it does next tells: when that is not to wait for it,
  * it got it where it last asked, in the lock function or when it came back from waiting.
+ * @horizon: until when everything is in the batch
  */
-static void find_takes(struct bp_live *l)
+static void find_takes(struct bp_live *l, uint64_t horizon)
 {
-	for (size_t i = 0; i < l->n_batch; i++) {
+	for (size_t i = l->n_looked; i < l->n_batch; i++) {
 		const struct bp_wait *w = &l->batch[i];
-		uint32_t *at = w->thread && w->kind != BP_WAIT_WAKE && w->kind != BP_WAIT_LOST
+		uint32_t *at = w->thread && w->kind != BP_WAIT_LOST
 				   ? table_find(&l->by_tid, (uint64_t)w->thread + 1)
 				   : NULL;
 		struct bp_live_thread *t = at ? &l->threads[*at] : NULL;
 
+		if (w->kind == BP_WAIT_WAKE) {
+			at = table_find(&l->by_tid, (uint64_t)w->other + 1);
+			if (at)
+				l->threads[*at].woken = i;
+			continue;
+		}
 		/* Scheduling says nothing: it happens anywhere. */
 		if (!t || w->kind == BP_WAIT_OUT || w->kind == BP_WAIT_IN || w->kind == BP_WAIT_SAMPLE)
 			continue;
@@ -1302,18 +1327,35 @@ static void find_takes(struct bp_live *l)
 			t->waiting = true;
 		if (w->kind == BP_WAIT_LOCK_WANT)
 			t->wants = true;
-		t->asked = i;
+		t->asked = w->kind == BP_WAIT_FUTEX_RET && w->flags & BP_WAIT_UNSEEN ? t->woken : i;
 	}
+	l->n_looked = l->n_batch;
 	/* Who has done nothing since for long enough has it, too. */
 	for (size_t i = 0; i < l->n_threads; i++) {
 		struct bp_live_thread *t = &l->threads[i];
 
 		if (t->wants && !t->waiting && t->asked != NOT_HERE &&
-		    l->batch[l->n_batch - 1].time_ns - l->batch[t->asked].time_ns > TAKE_NS) {
+		    l->batch[t->asked].time_ns + TAKE_NS <= horizon) {
 			l->takes[t->asked] = true;
 			t->wants = false;
 		}
-		t->asked = NOT_HERE;
+	}
+}
+
+/* The first @n of the batch are written. */
+static void forget_batch(struct bp_live *l, size_t n)
+{
+	if (!n)
+		return;
+	memmove(l->batch, l->batch + n, (l->n_batch - n) * sizeof(*l->batch));
+	memmove(l->takes, l->takes + n, (l->n_batch - n) * sizeof(*l->takes));
+	l->n_batch -= n;
+	l->n_looked -= l->n_looked < n ? l->n_looked : n;
+	for (size_t i = 0; i < l->n_threads; i++) {
+		struct bp_live_thread *t = &l->threads[i];
+
+		t->asked = t->asked == NOT_HERE || t->asked < n ? NOT_HERE : t->asked - n;
+		t->woken = t->woken == NOT_HERE || t->woken < n ? NOT_HERE : t->woken - n;
 	}
 }
 
@@ -1350,10 +1392,120 @@ struct bp_err *bp_live_sample(struct bp_live *l, const struct bp_wait *w)
 	return push(&l->cpus[l->n_cpus], w);
 }
 
+static BP_MUST_CHECK struct bp_err *put(struct bp_live *l, const struct bp_wait *w)
+{
+	if (l->n_batch == l->cap_batch) {
+		size_t cap = l->cap_batch ? 2 * l->cap_batch : 4096;
+		struct bp_wait *more = realloc(l->batch, cap * sizeof(*more));
+		bool *takes;
+
+		if (more)
+			l->batch = more;
+		takes = realloc(l->takes, cap * sizeof(*takes));
+		if (takes)
+			l->takes = takes;
+		if (!more || !takes)
+			return bp_err_nomem();
+		l->cap_batch = cap;
+	}
+	l->takes[l->n_batch] = false;
+	l->batch[l->n_batch++] = *w;
+	return NULL;
+}
+
+static bool is_wait(uint32_t op)
+{
+	switch (op & ~(uint32_t)(FUTEX_PRIVATE_FLAG | FUTEX_CLOCK_REALTIME)) {
+	case FUTEX_WAIT:
+	case FUTEX_LOCK_PI:
+	case FUTEX_WAIT_BITSET:
+	case FUTEX_WAIT_REQUEUE_PI:
+	case FUTEX_LOCK_PI2:
+		return true;
+	default:
+		return false;
+	}
+}
+
+static struct bp_live_thread *known(const struct bp_live *l, uint32_t tid)
+{
+	uint32_t *at = tid ? table_find(&l->by_tid, (uint64_t)tid + 1) : NULL;
+
+	return at ? &l->threads[*at] : NULL;
+}
+
+/* A sleep in futex(2): the call is from here until the thread has a CPU again. */
+static BP_MUST_CHECK struct bp_err *sleep_in_futex(struct bp_live *l, const struct cpu *c,
+						   struct bp_live_thread *t, const struct bp_wait *w)
+{
+	const struct bp_sleep *a = bp_sleeps_match(l->sleeps, c->nr, w->thread, w->time_ns);
+	struct bp_wait call = {
+	    .kind = BP_WAIT_FUTEX, .time_ns = w->time_ns, .thread = w->thread, .cpu = w->cpu};
+
+	if (!a || !is_wait(a->op))
+		return NULL;
+	t->sleeps = true;
+	t->addr = call.addr = a->addr;
+	call.other = a->op;
+	call.value = a->val;
+	return put(l, &call);
+}
+
+/* Whoever wakes a thread that sleeps in futex(2) is in a call on the same word: signals and requeued waits
+ * are rare. */
+static BP_MUST_CHECK struct bp_err *wake_by_futex(struct bp_live *l, const struct bp_wait *w, uint64_t addr)
+{
+	struct bp_wait call = *w;
+	struct bp_err *err;
+
+	call.kind = BP_WAIT_FUTEX;
+	call.addr = addr;
+	call.other = FUTEX_WAKE_PRIVATE;
+	call.value = 1;
+	err = put(l, &call);
+	if (!err)
+		err = put(l, w);
+	call = (struct bp_wait){
+	    .kind = BP_WAIT_FUTEX_RET, .time_ns = w->time_ns, .thread = w->thread, .cpu = w->cpu, .value = 1};
+	return err ? err : put(l, &call);
+}
+
+/* A record, with the futex call that belongs to it. */
+static BP_MUST_CHECK struct bp_err *take_turn(struct bp_live *l, const struct cpu *c, struct bp_wait *w)
+{
+	bool own = w->kind != BP_WAIT_SAMPLE && w->kind != BP_WAIT_LOST;
+	struct bp_live_thread *t = own ? known(l, w->thread) : NULL, *woken;
+	bool sleeps = w->kind == BP_WAIT_OUT && w->state == 'S' && !(w->flags & BP_WAIT_PREEMPTED);
+	struct bp_wait ret = {
+	    .kind = BP_WAIT_FUTEX_RET, .time_ns = w->time_ns, .thread = w->thread, .cpu = w->cpu};
+	bool returns = t && t->sleeps;
+	struct bp_err *err = NULL;
+
+	if (returns)
+		t->sleeps = false;
+	/* It does something, so it is back; not all switches are traced (see analyzers/waits.c). */
+	if (returns && w->kind != BP_WAIT_IN) {
+		ret.flags = BP_WAIT_UNSEEN;
+		err = put(l, &ret);
+	}
+	if (!err && sleeps && t)
+		err = sleep_in_futex(l, c, t, w);
+	if (err)
+		return err;
+	woken = w->kind == BP_WAIT_WAKE && !(w->flags & BP_WAIT_IRQ) ? known(l, w->other) : NULL;
+	if (woken && woken->sleeps && t && t->ours)
+		return wake_by_futex(l, w, woken->addr);
+	err = put(l, w);
+	if (!err && returns && w->kind == BP_WAIT_IN)
+		err = put(l, &ret);
+	return err;
+}
+
 /* What is old enough, of all CPUs, in order. */
 static BP_MUST_CHECK struct bp_err *merge(struct bp_live *l, uint64_t horizon)
 {
-	l->n_batch = 0;
+	struct bp_err *err;
+
 	for (;;) {
 		struct cpu *first = NULL;
 
@@ -1366,38 +1518,56 @@ static BP_MUST_CHECK struct bp_err *merge(struct bp_live *l, uint64_t horizon)
 		}
 		if (!first)
 			return NULL;
-		if (l->n_batch == l->cap_batch) {
-			size_t cap = l->cap_batch ? 2 * l->cap_batch : 4096;
-			struct bp_wait *more = realloc(l->batch, cap * sizeof(*more));
-			bool *takes;
-
-			if (more)
-				l->batch = more;
-			takes = realloc(l->takes, cap * sizeof(*takes));
-			if (takes)
-				l->takes = takes;
-			if (!more || !takes)
-				return bp_err_nomem();
-			l->cap_batch = cap;
-		}
-		l->takes[l->n_batch] = false;
-		l->batch[l->n_batch++] = first->queue[first->at++];
+		if (l->sleeps)
+			err = take_turn(l, first, &first->queue[first->at++]);
+		else
+			err = put(l, &first->queue[first->at++]);
+		if (err)
+			return err;
 	}
+}
+
+/* A thread that is gone before anybody looks is known by the process that the program is for. */
+static BP_MUST_CHECK struct bp_err *on_sleep(void *self, uint32_t tid)
+{
+	struct bp_live *l = self;
+	size_t t;
+	struct bp_err *err = thread_of(l, tid, &t);
+
+	return err ? err : is_ours(l, t);
+}
+
+/* Sleeps that did not fit: who waits for what, and has which lock, is not known here. */
+static BP_MUST_CHECK struct bp_err *read_sleeps(struct bp_live *l)
+{
+	struct bp_wait w = {.kind = BP_WAIT_LOST, .cpu = BP_WAIT_NO_CPU};
+	uint64_t lost;
+	struct bp_err *err = bp_sleeps_read(l->sleeps, on_sleep, l, &lost);
+
+	if (err || !lost)
+		return err;
+	l->stats.lost += lost;
+	w.value = (int64_t)lost;
+	w.time_ns = l->n_batch ? l->batch[l->n_batch - 1].time_ns : l->last_ns + l->start_ns;
+	return put(l, &w);
 }
 
 struct bp_err *bp_live_drain(struct bp_live *l, bool all)
 {
 	uint64_t horizon = all ? UINT64_MAX : now_ns() - SETTLE_NS;
-	struct bp_err *err = NULL;
+	struct bp_err *err = l->sleeps ? read_sleeps(l) : NULL;
+	size_t n = 0;
 
 	for (size_t i = 0; i < l->n_cpus && !err; i++)
 		err = read_cpu(l, &l->cpus[i]);
 	if (!err)
 		err = merge(l, horizon);
-	if (!err && l->stats.probes && l->n_batch)
-		find_takes(l);
-	for (size_t i = 0; i < l->n_batch && !err; i++)
-		err = emit(l, &l->batch[i], l->takes[i]);
+	if (!err && l->stats.probes)
+		find_takes(l, all && l->n_batch ? l->batch[l->n_batch - 1].time_ns : horizon);
+	/* What a thread does next may be for the next round to see. */
+	for (; n < l->n_batch && !err && (all || l->batch[n].time_ns + TAKE_NS <= horizon); n++)
+		err = emit(l, &l->batch[n], l->takes[n]);
+	forget_batch(l, n);
 	for (size_t i = 0; i <= l->n_cpus; i++) {
 		struct cpu *c = &l->cpus[i];
 

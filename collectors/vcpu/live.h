@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * Waits of a running QEMU, from the host's tracefs: an instance of our own (never the user's buffer) with the
- * scheduler's and futex(2)'s events of QEMU's threads, KVM's where there are any, and a uprobe on QEMU's
- * function that takes a lock.
+ * scheduler's events of QEMU's threads, KVM's where there are any, and a uprobe on QEMU's function that takes
+ * a lock. Calls of futex(2) come from sleeps.h, or are traced as well.
  *
  * The instance is called bootprof_PID_START_NS after our process, its start time and its name space, so that
  * whoever comes next can tell which are left over from a process that was killed, and removes those.
@@ -24,11 +24,15 @@
 struct bp_live;
 struct bp_wait;
 
+/* Calls of futex(2): those that sleep, where the kernel can tell them, or all. */
+enum bp_futex_calls { BP_FUTEX_AUTO, BP_FUTEX_SLEEPING, BP_FUTEX_ALL };
+
 struct bp_live_options {
-	const char *probe_file; /* binary to put a uprobe on; NULL: none */
-	uint64_t probe_offset;  /* in the file */
-	bool probe_any_mutex;   /* arguments (mutex, file, line); else (file, line) */
-	bool probe_always;      /* not only for windows, of which the cost is bounded */
+	enum bp_futex_calls futex; /* for bp_live_create() */
+	const char *probe_file;    /* binary to put a uprobe on; NULL: none */
+	uint64_t probe_offset;     /* in the file */
+	bool probe_any_mutex;      /* arguments (mutex, file, line); else (file, line) */
+	bool probe_always;         /* not only for windows, of which the cost is bounded */
 	/* Stacks also of threads that could go on, which say nothing but under KVM: a stack costs 2 us. */
 	bool preempted_stacks;
 	uint64_t bql;        /* address of the big lock, 0 unknown */
@@ -43,6 +47,7 @@ struct bp_live_stats {
 	uint64_t lost;         /* overwritten before they were read, as the kernel counts them */
 	uint64_t lost_unknown; /* times that something was lost and the kernel did not say how much */
 	uint64_t by_kind[BP_WAIT_KINDS];
+	char no_sleeps[160]; /* why all futex calls are recorded; "" if only those that sleep are */
 	bool probes;         /* the uprobe is in place ... */
 	char no_probes[160]; /* ... or why it is not */
 	bool kernel_names;   /* /proc/kallsyms has addresses */
@@ -106,9 +111,12 @@ struct bp_live_thread {
 	bool kvm;        /* it left a guest, or entered one */
 	bool guest_lock; /* it took the big lock from code that only vCPU threads run */
 	/* Private to the collector. */
+	bool sleeps; /* in futex(2), on addr */
+	uint64_t addr;
 	bool wants;       /* it has entered the lock function, and nothing says that it has got the lock */
 	bool waiting;     /* meanwhile it waits in futex(2) for it */
 	size_t asked;     /* record of the batch in which it last asked for it */
+	size_t woken;     /* and in which it was last woken */
 	uint64_t comm_ts; /* when it had that name */
 };
 

@@ -117,7 +117,7 @@ mkdir "$own"
 echo 0 > "$own/tracing_on"
 echo 65536 > "$own/buffer_size_kb"
 echo mono > "$own/trace_clock"
-for event in sched/sched_switch syscalls/sys_enter_futex syscalls/sys_exit_futex; do
+for event in sched/sched_switch sched/sched_waking syscalls/sys_enter_futex syscalls/sys_exit_futex; do
 	echo 1 > "$own/events/$event/enable"
 done
 for task in /proc/"$guest"/task/*; do
@@ -138,8 +138,18 @@ facts "$T/a"
 base=$(sed -n 's/^info "clock_base_ns" "\(.*\)"$/\1/p' "$T/facts")
 lock=$(sed -n 's/^lock .*v0=\(0x[0-9a-f]*\).* "\(qemu_global_mutex\|bql\)".*/\1/p' "$T/facts")
 ok "the big lock has a name ($lock)" test -n "$lock"
-# A window well inside of both, in microseconds of the clock; what begins and ends in it.
+# A window well inside of both, in microseconds of the clock; what begins and ends in it. A wait is from leaving the CPU in a
+# call on the lock to getting one again; kernels do not trace every switch from an idle task: who does something without one
+# has had a CPU since it was woken.
 cat > "$T/count.awk" <<'END'
+function back(tid, us)
+{
+	if (out[tid] >= lo && us <= hi) {
+		waits++
+		total += us - out[tid]
+	}
+	delete out[tid]
+}
 {
 	if (!match($0, /-[0-9]+ +\[[0-9]+\]/))
 		next
@@ -152,31 +162,47 @@ cat > "$T/count.awk" <<'END'
 		lo = int(us / 1000 + 50) * 1000
 		hi = lo + 800000
 	}
-	if (us < lo || us > hi)
-		next
+	inside = us >= lo && us <= hi
 	rest = substr($0, RSTART + RLENGTH)
+	if (pid in out) {
+		unseen += out[pid] >= lo && woken[pid] <= hi
+		back(pid, woken[pid])
+	}
 	if (rest ~ /^sys_futex\(/) {
-		if (index(rest, "uaddr: " lock ",") && rest ~ /op: (0x80|0),/)
-			entered[pid] = us
-	} else if (rest ~ /^sys_futex ->/ && pid in entered) {
-		waits++
-		total += us - entered[pid]
-		delete entered[pid]
+		calls[pid] = index(rest, "uaddr: " lock ",") && rest ~ /op: (0x80|0),/
+		entered[pid] = us
+		slept[pid] = 0
+	} else if (rest ~ /^sys_futex ->/) {
+		if (calls[pid] && slept[pid] && entered[pid] >= lo && inside)
+			whole += us - entered[pid]
+		calls[pid] = 0
 	} else if (rest ~ /^sched_switch:/) {
 		match(rest, /prev_pid=[0-9]+/)
-		switches[substr(rest, RSTART + 9, RLENGTH - 9)]++
+		prev = substr(rest, RSTART + 9, RLENGTH - 9)
+		match(rest, /next_pid=[0-9]+/)
+		next_pid = substr(rest, RSTART + 9, RLENGTH - 9)
+		switches[prev] += inside
+		if (calls[prev] && rest ~ /prev_state=S /) {
+			slept[prev] = 1
+			out[prev] = us
+		}
+		if (next_pid in out)
+			back(next_pid, us)
+	} else if (rest ~ /^sched_waking:/) {
+		match(rest, / pid=[0-9]+/)
+		woken[substr(rest, RSTART + 5, RLENGTH - 5)] = us
 	}
 }
 END {
-	printf "window %.0f %.0f\nlock %d %.0f\n", lo, hi, waits, total * 1000
+	printf "window %.0f %.0f\nlock %d %.0f %.0f %d\n", lo, hi, waits, total * 1000, whole * 1000, unseen
 	for (pid in switches)
 		print "switches", pid, switches[pid]
 }
 END
 awk -v lock="$lock" -f "$T/count.awk" "$T/text" > "$T/count"
 read -r _ lo hi < <(grep window "$T/count")
-read -r _ waits total < <(grep ^lock "$T/count")
-note "in 0.8 s: $waits waits for the big lock, $total ns"
+read -r _ waits total whole unseen < <(grep ^lock "$T/count")
+note "in 0.8 s: $waits waits for the big lock, $total ns; their calls, from entry to return: $whole ns; $unseen without a switch back"
 range=("--from=$((lo * 1000 - base))ns" "--to=$((hi * 1000 - base))ns")
 "$BOOTPROF" report locks -i "$T/a" -n 0 --format=json "${range[@]}" > "$T/locks"
 "$BOOTPROF" report vcpus -i "$T/a" -n 0 --format=json "${range[@]}" > "$T/vcpus"
