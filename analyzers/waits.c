@@ -14,6 +14,8 @@
 
 #define NO_THREAD UINT32_MAX
 #define IDLE 0x80000000u /* key of a CPU's idle thread, with the CPU */
+/* From being woken to leaving the CPU all the same, at most: the kernel had decided already. */
+#define EARLY_NS 50000
 
 enum run_state { UNKNOWN, RUNNING, OFF };
 
@@ -27,6 +29,9 @@ struct live {
 	struct bp_off off; /* while OFF */
 	uint32_t woken_by; /* key index of the last waker since it last left the CPU; NO_THREAD: none */
 	bool woken_irq;
+	uint64_t early_ns; /* when it was woken while it was RUNNING, on its way to sleep; */
+	uint32_t early_by; /* by whom, key index */
+	bool early_irq, early;
 	bool in_futex;
 	bool calls; /* its futex calls are traced */
 	bool kvm;   /* has run a guest of KVM */
@@ -694,6 +699,31 @@ static void unseen(struct bp_waits *w, struct live *l, uint64_t time_ns)
 	l->since = l->off.woken_ns;
 }
 
+static void set_woken(struct live *l, uint32_t waker, bool irq, uint64_t time_ns)
+{
+	l->off.woken_ns = time_ns;
+	l->off.waker = waker;
+	l->off.irq = irq;
+}
+
+/*
+ * Who wakes a thread that is about to leave the CPU may come before the switch: the kernel writes the one at
+ * the beginning of its work, the other at the end. With contention that is one sleep in five.
+ */
+static void woken_early(struct bp_waits *w, struct live *l, uint64_t time_ns)
+{
+	const struct live *waker = &w->priv->live[l->early_by];
+	struct lock *k;
+
+	if (!l->early_ns || l->off.why.cls == BP_OFF_PREEMPTED || time_ns - l->early_ns > EARLY_NS)
+		return;
+	l->early = true;
+	set_woken(l, waker->thread, l->early_irq, time_ns);
+	k = l->in_futex && bp_waits_is_mutex(l->call.op) ? lock_of(w, l->call.addr) : NULL;
+	if (k && !l->early_irq)
+		let_go(w, k, l->early_by, time_ns, waker->ustack);
+}
+
 static void take_out(struct bp_waits *w, const struct bp_wait *r)
 {
 	struct live *l = live_of(w, r->thread, r->cpu, r->time_ns);
@@ -727,6 +757,9 @@ static void take_out(struct bp_waits *w, const struct bp_wait *r)
 	t->n[l->off.why.cls]++;
 	if (l->in_futex && r->kstack)
 		l->call.kstack = r->kstack;
+	l->early = false;
+	woken_early(w, l, r->time_ns);
+	l->early_ns = 0;
 }
 
 static void take_in(struct bp_waits *w, const struct bp_wait *r)
@@ -742,6 +775,7 @@ static void take_in(struct bp_waits *w, const struct bp_wait *r)
 	}
 	l->state = RUNNING;
 	l->since = r->time_ns;
+	l->early_ns = 0;
 }
 
 static void take_wake(struct bp_waits *w, const struct bp_wait *r)
@@ -761,12 +795,16 @@ static void take_wake(struct bp_waits *w, const struct bp_wait *r)
 		return;
 	target = &p->live[target_index];
 	at = (uint32_t)(waker - p->live);
-	if (target->state == OFF && !target->off.woken_ns) {
-		target->off.woken_ns = r->time_ns;
+	if (target->state == RUNNING) {
+		target->early_ns = r->time_ns;
+		target->early_by = at;
+		target->early_irq = irq;
+	}
+	if (target->state == OFF && (!target->off.woken_ns || target->early)) {
+		target->early = false;
 		if (r->time_ns > target->off.out.time_ns)
 			slept_ns = r->time_ns - target->off.out.time_ns;
-		target->off.waker = waker->thread;
-		target->off.irq = irq;
+		set_woken(target, waker->thread, irq, r->time_ns);
 	}
 	/*
 	 * Who lets go of the lock is in futex(2) on it; others interrupt the wait (signals). Of threads whose

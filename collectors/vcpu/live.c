@@ -34,7 +34,7 @@
  * windows of this length, as often as the hits allow.
  */
 #define WINDOW_NS (25 * UINT64_C(1000000))
-#define HITS_PER_S 10000 /* on average over a window and the pause behind it */
+#define HITS_PER_S 4000 /* on average over a window and the pause behind it */
 #define PAUSE_MAX_NS (4 * NS_PER_S)
 #define TAKE_NS UINT64_C(1000000) /* from asking for a lock to waiting for it, at most */
 #define NOT_HERE SIZE_MAX
@@ -133,7 +133,7 @@ struct bp_live {
 	struct tracefs_instance *instance;
 	struct bp_live_options opts;
 	bool made, probe_made;
-	size_t page_bytes;
+	size_t page_bytes, page_filled;
 	void *page;
 	struct bp_tep tep;
 	char **texts; /* descriptions, which `tep` points into */
@@ -155,7 +155,9 @@ struct bp_live {
 	uint64_t *addresses;
 	size_t n_addresses, cap_addresses;
 	struct table by_address, frames, stacks, sites;
-	uint64_t last_ns; /* of the newest record written */
+	struct table bpf_stacks; /* numbers of sleeps.h, plus 1 */
+	uint32_t futex_stack;    /* of a sleep in futex(2), 0: none yet */
+	uint64_t last_ns;        /* of the newest record written */
 	struct armer armer;
 	struct bp_wait *batch;               /* in order, being worked on */
 	bool *takes;                         /* of each in it: the big lock is the thread's from there on */
@@ -421,6 +423,8 @@ static BP_MUST_CHECK struct bp_err *set_events(struct bp_live *l)
 			return no_tracefs(errno, events[i].name);
 		l->stats.kvm |= events[i].kind == EV_KVM_USER;
 	}
+	if (l->sleeps)
+		return NULL;
 	err = add_decoder(l, "ftrace", "kernel_stack", EV_STACK, stack_fields, &there);
 	if (!err && (!there ||
 		     tracefs_event_file_write(l->instance, "sched", "sched_switch", "trigger",
@@ -660,7 +664,7 @@ struct bp_err *bp_live_create(const struct bp_live_options *opts, struct bp_live
 		return bp_err_nomem();
 	l->armer.fd = -1;
 	l->page_bytes = PAGE_MAX;
-	l->page = malloc(PAGE_MAX);
+	l->page = calloc(1, PAGE_MAX);
 	if (!l->page)
 		return bp_err_nomem();
 	err = bp_tep_init(&l->tep);
@@ -696,7 +700,7 @@ struct bp_err *bp_live_create(const struct bp_live_options *opts, struct bp_live
 		return no_tracefs(errno, "trace_clock");
 	tracefs_option_enable(l->instance, TRACEFS_OPTION_EVENT_FORK);
 	if (opts->futex != BP_FUTEX_ALL)
-		err = bp_sleeps_create(bytes / SLEEPS_SHARE, &l->sleeps);
+		err = bp_sleeps_create(bytes / SLEEPS_SHARE, opts->preempted_stacks, &l->sleeps);
 	if (err && (bp_err_code(err) != BP_EUNSUPPORTED || opts->futex == BP_FUTEX_SLEEPING))
 		return err;
 	if (err)
@@ -748,6 +752,7 @@ void bp_live_destroy(struct bp_live *l)
 	table_deinit(&l->frames);
 	table_deinit(&l->stacks);
 	table_deinit(&l->sites);
+	table_deinit(&l->bpf_stacks);
 	free(l->addresses);
 	free(l->threads);
 	free(l->batch);
@@ -1218,7 +1223,10 @@ static BP_MUST_CHECK struct bp_err *read_cpu(struct bp_live *l, struct cpu *c)
 			return bp_err_os(errno, "%s: cpu %u: trace_pipe_raw", l->name, c->nr);
 		if (n <= 0)
 			return NULL;
-		memset((char *)l->page + n, 0, l->page_bytes - (size_t)n);
+		/* Of a longer one before. */
+		if ((size_t)n < l->page_filled)
+			memset((char *)l->page + n, 0, l->page_filled - (size_t)n);
+		l->page_filled = (size_t)n;
 		err = read_page(l, c);
 		if (err)
 			return err;
@@ -1313,6 +1321,8 @@ static void find_takes(struct bp_live *l, uint64_t horizon)
 				l->threads[*at].woken = i;
 			continue;
 		}
+		if (t && w->kind == BP_WAIT_OUT)
+			t->woken = NOT_HERE;
 		/* Scheduling says nothing: it happens anywhere. */
 		if (!t || w->kind == BP_WAIT_OUT || w->kind == BP_WAIT_IN || w->kind == BP_WAIT_SAMPLE)
 			continue;
@@ -1434,15 +1444,56 @@ static struct bp_live_thread *known(const struct bp_live *l, uint32_t tid)
 	return at ? &l->threads[*at] : NULL;
 }
 
-/* A sleep in futex(2): the call is from here until the thread has a CPU again. */
-static BP_MUST_CHECK struct bp_err *sleep_in_futex(struct bp_live *l, const struct cpu *c,
-						   struct bp_live_thread *t, const struct bp_wait *w)
+/* @ret: id of a stack of sleeps.h, from where the scheduler was called; 0: not to be had */
+static BP_MUST_CHECK struct bp_err *bpf_stack(struct bp_live *l, int32_t stack, uint32_t *ret)
+{
+	uint64_t frames[BP_SLEEPS_FRAMES];
+	uint32_t *have = table_find(&l->bpf_stacks, (uint64_t)stack + 1);
+	struct bp_err *err = NULL;
+	size_t n, skip = 0;
+
+	if (have) {
+		*ret = *have;
+		return NULL;
+	}
+	n = bp_sleeps_stack(l->sleeps, stack, frames);
+	/* First come the program and what calls it. */
+	for (size_t i = 0; l->kallsyms && i < n; i++) {
+		const char *name = tep_find_function(l->kallsyms, frames[i]);
+
+		if (name && !strcmp(name, "__schedule")) {
+			skip = i;
+			break;
+		}
+	}
+	*ret = 0;
+	if (n)
+		err = stack_of(l, (const uint8_t *)(frames + skip), n - skip, ret);
+	return err ? err : table_add(&l->bpf_stacks, (uint64_t)stack + 1, *ret);
+}
+
+/*
+ * A thread leaves the CPU: gets its kernel stack. A sleep in futex(2) is a call, from here until the thread
+ * has a CPU again; where its stack was not taken, it is that of another one.
+ */
+static BP_MUST_CHECK struct bp_err *leave_cpu(struct bp_live *l, const struct cpu *c,
+					      struct bp_live_thread *t, struct bp_wait *w)
 {
 	const struct bp_sleep *a = bp_sleeps_match(l->sleeps, c->nr, w->thread, w->time_ns);
 	struct bp_wait call = {
 	    .kind = BP_WAIT_FUTEX, .time_ns = w->time_ns, .thread = w->thread, .cpu = w->cpu};
+	bool sleeps = a && w->state == 'S' && !(w->flags & BP_WAIT_PREEMPTED) && bp_sleeps_in_futex(a);
+	struct bp_err *err = NULL;
 
-	if (!a || !is_wait(a->op))
+	if (a && a->stack >= 0)
+		err = bpf_stack(l, a->stack, &w->kstack);
+	if (err || !sleeps)
+		return err;
+	if (w->kstack)
+		l->futex_stack = t->futex_stack = w->kstack;
+	else
+		w->kstack = t->futex_stack ? t->futex_stack : l->futex_stack;
+	if (!is_wait(a->op))
 		return NULL;
 	t->sleeps = true;
 	t->addr = call.addr = a->addr;
@@ -1475,7 +1526,6 @@ static BP_MUST_CHECK struct bp_err *take_turn(struct bp_live *l, const struct cp
 {
 	bool own = w->kind != BP_WAIT_SAMPLE && w->kind != BP_WAIT_LOST;
 	struct bp_live_thread *t = own ? known(l, w->thread) : NULL, *woken;
-	bool sleeps = w->kind == BP_WAIT_OUT && w->state == 'S' && !(w->flags & BP_WAIT_PREEMPTED);
 	struct bp_wait ret = {
 	    .kind = BP_WAIT_FUTEX_RET, .time_ns = w->time_ns, .thread = w->thread, .cpu = w->cpu};
 	bool returns = t && t->sleeps;
@@ -1488,8 +1538,8 @@ static BP_MUST_CHECK struct bp_err *take_turn(struct bp_live *l, const struct cp
 		ret.flags = BP_WAIT_UNSEEN;
 		err = put(l, &ret);
 	}
-	if (!err && sleeps && t)
-		err = sleep_in_futex(l, c, t, w);
+	if (!err && w->kind == BP_WAIT_OUT && t)
+		err = leave_cpu(l, c, t, w);
 	if (err)
 		return err;
 	woken = w->kind == BP_WAIT_WAKE && !(w->flags & BP_WAIT_IRQ) ? known(l, w->other) : NULL;

@@ -33,7 +33,8 @@ struct bp_live_options {
 	uint64_t probe_offset;     /* in the file */
 	bool probe_any_mutex;      /* arguments (mutex, file, line); else (file, line) */
 	bool probe_always;         /* not only for windows, of which the cost is bounded */
-	/* Stacks also of threads that could go on, which say nothing but under KVM: a stack costs 2 us. */
+	/* Stacks also of threads that could go on, which say nothing but under KVM, and of each sleep: a
+	 * stack costs 2 us. */
 	bool preempted_stacks;
 	uint64_t bql;        /* address of the big lock, 0 unknown */
 	size_t buffer_bytes; /* of each host CPU; 0: 8 MiB, less on large machines */
@@ -113,6 +114,7 @@ struct bp_live_thread {
 	/* Private to the collector. */
 	bool sleeps; /* in futex(2), on addr */
 	uint64_t addr;
+	uint32_t futex_stack; /* of such a sleep, the last that is known */
 	bool wants;       /* it has entered the lock function, and nothing says that it has got the lock */
 	bool waiting;     /* meanwhile it waits in futex(2) for it */
 	size_t asked;     /* record of the batch in which it last asked for it */

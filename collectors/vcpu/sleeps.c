@@ -13,6 +13,9 @@
 #include "core/cleanup.h"
 
 #define RING_LEAST ((size_t)256 << 10)
+#define STACKS_MAX 16384
+#define FUTEX_STACKS 16 /* a power of two: of so many sleeps in futex(2) one has its stack taken */
+#define TASK_RUNNING_MASK 0xff
 
 /* struct pt_regs of x86-64: what a program entered the kernel with. */
 #define PT_AX 80
@@ -33,7 +36,8 @@ struct queue {
 };
 
 struct bp_sleeps {
-	int ring_fd, lost_fd, prog_fd, link_fd;
+	int ring_fd, lost_fd, stacks_fd, prog_fd, link_fd;
+	bool all_stacks;
 	struct ring_buffer *ring;
 	struct queue *queues;
 	size_t n_queues;
@@ -51,29 +55,30 @@ struct bp_sleeps {
 #define STORE(size, o, s) INSN(BPF_STX | BPF_MEM | (size), BPF_REG_10, s, o, 0)
 #define CALL(f) INSN(BPF_JMP | BPF_CALL, 0, 0, 0, f)
 #define MAP(d, fd) INSN(BPF_LD | BPF_DW | BPF_IMM, d, BPF_PSEUDO_MAP_FD, 0, fd), INSN(0, 0, 0, 0, 0)
-/* Jumps to the end, which find their distance later. */
-#define END_UNLESS(d, i) INSN(BPF_JMP | BPF_JNE | BPF_K, d, 0, 0, i)
-#define END_IF(d, i) INSN(BPF_JMP | BPF_JEQ | BPF_K, d, 0, 0, i)
+#define JUMP(op, d, i, to) INSN(BPF_JMP | (op) | BPF_K, d, 0, to, i)
+#define EXIT INSN(BPF_JMP | BPF_EXIT, 0, 0, 0, 0)
 
-/* At sched_switch the thread that leaves the CPU is still the current one. */
+/* Where jumps go, until it is known how far that is. */
+enum { TO_END = 1, TO_TAKE, TO_STORE };
+
+/* At sched_switch(preempt, prev, next, prev_state) the thread that leaves the CPU is still the current one.
+ */
 static int load(const struct bp_sleeps *s, pid_t pid)
 {
 	LIBBPF_OPTS(bpf_prog_load_opts, opts);
+	const int16_t asleep = s->all_stacks ? TO_TAKE : 0;
 	struct bpf_insn p[] = {
+	    MOV(BPF_REG_9, BPF_REG_1),
 	    CALL(BPF_FUNC_get_current_pid_tgid),
 	    MOV(BPF_REG_6, BPF_REG_0),
 	    INSN(BPF_ALU64 | BPF_RSH | BPF_K, BPF_REG_0, 0, 0, 32),
-	    END_UNLESS(BPF_REG_0, pid),
+	    JUMP(BPF_JNE, BPF_REG_0, pid, TO_END),
 	    CALL(BPF_FUNC_get_current_task_btf),
 	    MOV(BPF_REG_1, BPF_REG_0),
 	    CALL(BPF_FUNC_task_pt_regs),
 	    MOV(BPF_REG_7, BPF_REG_0),
-	    LOAD(BPF_REG_1, BPF_REG_7, PT_ORIG_AX),
-	    STORE(BPF_W, REC_AT(call), BPF_REG_1),
 	    LOAD(BPF_REG_1, BPF_REG_7, PT_AX),
 	    STORE(BPF_W, REC_AT(result), BPF_REG_1),
-	    CALL(BPF_FUNC_ktime_get_ns),
-	    STORE(BPF_DW, REC_AT(time_ns), BPF_REG_0),
 	    LOAD(BPF_REG_1, BPF_REG_7, PT_DI),
 	    STORE(BPF_DW, REC_AT(addr), BPF_REG_1),
 	    STORE(BPF_W, REC_AT(tid), BPF_REG_6),
@@ -83,6 +88,31 @@ static int load(const struct bp_sleeps *s, pid_t pid)
 	    STORE(BPF_W, REC_AT(val), BPF_REG_1),
 	    CALL(BPF_FUNC_get_smp_processor_id),
 	    STORE(BPF_W, REC_AT(cpu), BPF_REG_0),
+	    CALL(BPF_FUNC_ktime_get_ns),
+	    STORE(BPF_DW, REC_AT(time_ns), BPF_REG_0),
+	    LOAD(BPF_REG_6, BPF_REG_7, PT_ORIG_AX),
+	    STORE(BPF_W, REC_AT(call), BPF_REG_6),
+	    MOV_IMM(BPF_REG_8, -1),
+	    STORE(BPF_W, REC_AT(unused), BPF_REG_8),
+	    /* Which stacks to take. With all of them the first jump is always taken. */
+	    JUMP(BPF_JNE, BPF_REG_8, 0, asleep),
+	    LOAD(BPF_REG_1, BPF_REG_9, 0),
+	    JUMP(BPF_JNE, BPF_REG_1, 0, TO_STORE),
+	    LOAD(BPF_REG_1, BPF_REG_9, 24),
+	    INSN(BPF_ALU64 | BPF_AND | BPF_K, BPF_REG_1, 0, 0, TASK_RUNNING_MASK),
+	    JUMP(BPF_JEQ, BPF_REG_1, 0, TO_STORE),
+	    JUMP(BPF_JNE, BPF_REG_6, SYS_futex, TO_TAKE),
+	    CALL(BPF_FUNC_get_prandom_u32),
+	    INSN(BPF_ALU64 | BPF_AND | BPF_K, BPF_REG_0, 0, 0, FUTEX_STACKS - 1),
+	    JUMP(BPF_JNE, BPF_REG_0, 0, TO_STORE),
+	    /* TO_TAKE */
+	    MOV(BPF_REG_1, BPF_REG_9),
+	    MAP(BPF_REG_2, s->stacks_fd),
+	    MOV_IMM(BPF_REG_3, 0),
+	    CALL(BPF_FUNC_get_stackid),
+	    MOV(BPF_REG_8, BPF_REG_0),
+	    /* TO_STORE */
+	    STORE(BPF_W, REC_AT(stack), BPF_REG_8),
 	    MAP(BPF_REG_1, s->ring_fd),
 	    MOV(BPF_REG_2, BPF_REG_10),
 	    INSN(BPF_ALU64 | BPF_ADD | BPF_K, BPF_REG_2, 0, 0, REC),
@@ -90,24 +120,34 @@ static int load(const struct bp_sleeps *s, pid_t pid)
 	    /* Nobody is to be woken: it is read now and then. */
 	    MOV_IMM(BPF_REG_4, BPF_RB_NO_WAKEUP),
 	    CALL(BPF_FUNC_ringbuf_output),
-	    END_IF(BPF_REG_0, 0),
+	    JUMP(BPF_JEQ, BPF_REG_0, 0, TO_END),
 	    /* No room: count it. */
 	    INSN(BPF_ST | BPF_MEM | BPF_W, BPF_REG_10, 0, REC, 0),
 	    MAP(BPF_REG_1, s->lost_fd),
 	    MOV(BPF_REG_2, BPF_REG_10),
 	    INSN(BPF_ALU64 | BPF_ADD | BPF_K, BPF_REG_2, 0, 0, REC),
 	    CALL(BPF_FUNC_map_lookup_elem),
-	    END_IF(BPF_REG_0, 0),
+	    JUMP(BPF_JEQ, BPF_REG_0, 0, TO_END),
 	    MOV_IMM(BPF_REG_1, 1),
 	    INSN(BPF_STX | BPF_ATOMIC | BPF_DW, BPF_REG_0, BPF_REG_1, 0, BPF_ADD),
+	    /* TO_END */
 	    MOV_IMM(BPF_REG_0, 0),
-	    INSN(BPF_JMP | BPF_EXIT, 0, 0, 0, 0),
+	    EXIT,
 	};
-	const size_t n = sizeof(p) / sizeof(*p), end = n - 2;
+	const size_t n = sizeof(p) / sizeof(*p);
+	size_t at[] = {[TO_END] = n - 2, [TO_TAKE] = 0, [TO_STORE] = 0};
 
-	for (size_t i = 0; i < end; i++) {
-		if (p[i].code == (BPF_JMP | BPF_JNE | BPF_K) || p[i].code == (BPF_JMP | BPF_JEQ | BPF_K))
-			p[i].off = (int16_t)(end - i - 1);
+	for (size_t i = 0; i < n; i++) {
+		if (p[i].code == (BPF_JMP | BPF_CALL) && p[i].imm == BPF_FUNC_get_stackid) {
+			at[TO_TAKE] = i - 4;
+			at[TO_STORE] = i + 2;
+		}
+	}
+	for (size_t i = 0; i < n; i++) {
+		uint8_t op = BPF_OP(p[i].code);
+
+		if (BPF_CLASS(p[i].code) == BPF_JMP && (op == BPF_JNE || op == BPF_JEQ) && p[i].off)
+			p[i].off = (int16_t)(at[p[i].off] - i - 1);
 	}
 	return bpf_prog_load(BPF_PROG_TYPE_RAW_TRACEPOINT, "bootprof_sleeps", "GPL", p, n, &opts);
 }
@@ -154,7 +194,7 @@ static int on_record(void *self, void *data, size_t size)
 	return 0;
 }
 
-struct bp_err *bp_sleeps_create(size_t bytes, struct bp_sleeps **ret)
+struct bp_err *bp_sleeps_create(size_t bytes, bool all_stacks, struct bp_sleeps **ret)
 {
 	bp_cleanup(bp_sleeps_destroyp) struct bp_sleeps *s = calloc(1, sizeof(*s));
 	long cpus = sysconf(_SC_NPROCESSORS_CONF);
@@ -162,7 +202,8 @@ struct bp_err *bp_sleeps_create(size_t bytes, struct bp_sleeps **ret)
 
 	if (!s)
 		return bp_err_nomem();
-	s->ring_fd = s->lost_fd = s->prog_fd = s->link_fd = -1;
+	s->ring_fd = s->lost_fd = s->stacks_fd = s->prog_fd = s->link_fd = -1;
+	s->all_stacks = all_stacks;
 	s->n_queues = (size_t)(cpus > 0 ? cpus : 1);
 	s->queues = calloc(s->n_queues, sizeof(*s->queues));
 	if (!s->queues)
@@ -177,6 +218,10 @@ struct bp_err *bp_sleeps_create(size_t bytes, struct bp_sleeps **ret)
 	s->lost_fd = bpf_map_create(BPF_MAP_TYPE_ARRAY, "bootprof_lost", 4, 8, 1, NULL);
 	if (s->lost_fd < 0)
 		return refused(s->lost_fd, "an array");
+	s->stacks_fd = bpf_map_create(BPF_MAP_TYPE_STACK_TRACE, "bootprof_stacks", 4,
+				      BP_SLEEPS_FRAMES * sizeof(uint64_t), STACKS_MAX, NULL);
+	if (s->stacks_fd < 0)
+		return refused(s->stacks_fd, "a map of stacks");
 	s->prog_fd = load(s, 0);
 	if (s->prog_fd < 0)
 		return refused(s->prog_fd, "the program");
@@ -196,6 +241,7 @@ void bp_sleeps_destroy(struct bp_sleeps *s)
 	ring_buffer__free(s->ring);
 	bp_closep(&s->ring_fd);
 	bp_closep(&s->lost_fd);
+	bp_closep(&s->stacks_fd);
 	for (size_t i = 0; s->queues && i < s->n_queues; i++)
 		free(s->queues[i].items);
 	free(s->queues);
@@ -261,6 +307,23 @@ const struct bp_sleep *bp_sleeps_match(struct bp_sleeps *s, unsigned cpu, uint32
 	while (q->at < q->n && q->items[q->at].time_ns < time_ns)
 		q->at++;
 	one = q->at < q->n ? &q->items[q->at] : NULL;
+	return one && one->tid == tid ? one : NULL;
+}
+
+bool bp_sleeps_in_futex(const struct bp_sleep *one)
+{
 	/* The result of a call that has not returned is that of no call at all. */
-	return one && one->tid == tid && one->call == SYS_futex && one->result == -ENOSYS ? one : NULL;
+	return one->call == SYS_futex && one->result == -ENOSYS;
+}
+
+size_t bp_sleeps_stack(const struct bp_sleeps *s, int32_t stack, uint64_t *frames)
+{
+	uint32_t id = (uint32_t)stack;
+	size_t n = 0;
+
+	if (stack < 0 || bpf_map_lookup_elem(s->stacks_fd, &id, frames))
+		return 0;
+	while (n < BP_SLEEPS_FRAMES && frames[n])
+		n++;
+	return n;
 }

@@ -12,6 +12,7 @@ tracing=/sys/kernel/tracing
 [ -d $tracing/instances ] || mount -t tracefs nodev $tracing 2> /dev/null
 [ -d $tracing/instances ] || skip_all "no tracefs at $tracing"
 [ -d $tracing/events/syscalls/sys_enter_futex ] || skip_all 'no events of system calls in this kernel'
+[ -e /sys/kernel/btf/vmlinux ] || skip_all 'this kernel has no type information (BTF)'
 [ "$(stat -L -c %i /proc/self/ns/pid)" = 4026531836 ] || skip_all 'not in the initial PID namespace'
 
 # Without permission: one line that says what to do.
@@ -24,6 +25,8 @@ status 1 'in a container' unshare --pid --fork "$BOOTPROF" record --waits -o "$T
 one_line 'in a container: one line that says what to do' 'PID namespace.*outside'
 status 2 'wrong usage: --pid alone' "$BOOTPROF" record --pid $$
 status 2 'wrong usage: --pid and a command' "$BOOTPROF" record --waits --pid $$ -- true
+status 2 'wrong usage: --futex alone' "$BOOTPROF" record --futex=all -- true
+status 2 'wrong usage: --futex of nothing known' "$BOOTPROF" record --waits --futex=most --pid $$
 status 2 'wrong usage: not a pid' "$BOOTPROF" record --waits --pid 0
 status 1 'no such process' "$BOOTPROF" record --waits -o "$T/none" --pid 4194300
 one_line 'no such process: one line' 'No such process'
@@ -123,13 +126,17 @@ done
 for task in /proc/"$guest"/task/*; do
 	echo "${task##*/}" >> "$own/set_event_pid"
 done
-"$BOOTPROF" record --waits --lock-sites=always --pid "$guest" --duration 3 -o "$T/a" 2> "$T/err" &
+"$BOOTPROF" record -q --waits --futex=all --lock-sites=never --pid "$guest" --duration 3 -o "$T/all" &
+all=$!
+"$BOOTPROF" record --waits --futex=sleeping --lock-sites=always --pid "$guest" --duration 3 -o "$T/a" 2> "$T/err" &
 recording $!
 echo 1 > "$own/tracing_on"
 sleep 1
 echo 0 > "$own/tracing_on"
 wait $!
 is 'a running QEMU: status 0' $? 0
+wait $all
+is 'all futex calls: status 0' $? 0
 one_line 'a running QEMU: the summary is one line' 'waits: .* records of [0-9]+ threads; ended by timeout'
 cat "$own/trace" > "$T/text"
 like 'the text is complete' 'entries-in-buffer/entries-written: ([0-9]+)/\1 ' "$T/text"
@@ -146,7 +153,7 @@ function back(tid, us)
 {
 	if (out[tid] >= lo && us <= hi) {
 		waits++
-		total += us - out[tid]
+		total += us > out[tid] ? us - out[tid] : 0
 	}
 	delete out[tid]
 }
@@ -171,10 +178,11 @@ function back(tid, us)
 	if (rest ~ /^sys_futex\(/) {
 		calls[pid] = index(rest, "uaddr: " lock ",") && rest ~ /op: (0x80|0),/
 		entered[pid] = us
-		slept[pid] = 0
 	} else if (rest ~ /^sys_futex ->/) {
-		if (calls[pid] && slept[pid] && entered[pid] >= lo && inside)
+		if (calls[pid] && entered[pid] >= lo && inside) {
+			returned++
 			whole += us - entered[pid]
+		}
 		calls[pid] = 0
 	} else if (rest ~ /^sched_switch:/) {
 		match(rest, /prev_pid=[0-9]+/)
@@ -183,7 +191,6 @@ function back(tid, us)
 		next_pid = substr(rest, RSTART + 9, RLENGTH - 9)
 		switches[prev] += inside
 		if (calls[prev] && rest ~ /prev_state=S /) {
-			slept[prev] = 1
 			out[prev] = us
 		}
 		if (next_pid in out)
@@ -194,15 +201,16 @@ function back(tid, us)
 	}
 }
 END {
-	printf "window %.0f %.0f\nlock %d %.0f %.0f %d\n", lo, hi, waits, total * 1000, whole * 1000, unseen
+	printf "window %.0f %.0f\nlock %d %.0f %d\ncalls %d %.0f\n", lo, hi, waits, total * 1000, unseen, returned, whole * 1000
 	for (pid in switches)
 		print "switches", pid, switches[pid]
 }
 END
 awk -v lock="$lock" -f "$T/count.awk" "$T/text" > "$T/count"
 read -r _ lo hi < <(grep window "$T/count")
-read -r _ waits total whole unseen < <(grep ^lock "$T/count")
-note "in 0.8 s: $waits waits for the big lock, $total ns; their calls, from entry to return: $whole ns; $unseen without a switch back"
+read -r _ waits total unseen < <(grep ^lock "$T/count")
+read -r _ calls whole < <(grep ^calls "$T/count")
+note "in 0.8 s: $waits waits for the big lock, $total ns, $unseen without a switch back; $calls calls, $whole ns from entry to return"
 range=("--from=$((lo * 1000 - base))ns" "--to=$((hi * 1000 - base))ns")
 "$BOOTPROF" report locks -i "$T/a" -n 0 --format=json "${range[@]}" > "$T/locks"
 "$BOOTPROF" report vcpus -i "$T/a" -n 0 --format=json "${range[@]}" > "$T/vcpus"
@@ -212,6 +220,13 @@ between "waits for the big lock are the kernel's, to 0.1 %" "$(json "$T/locks" "
 	"$((waits - waits / 1000 - 1))" "$((waits + waits / 1000 + 1))"
 between 'their time is, to 0.1 %' "$(json "$T/locks" "$of_lock[\"wait_total_ns\"]")" \
 	"$((total - total / 1000))" "$((total + total / 1000))"
+facts "$T/all"
+base=$(sed -n 's/^info "clock_base_ns" "\(.*\)"$/\1/p' "$T/facts")
+"$BOOTPROF" report locks -i "$T/all" -n 0 --format=json "--from=$((lo * 1000 - base))ns" "--to=$((hi * 1000 - base))ns" > "$T/locks"
+between "all calls that wait for the big lock are the kernel's, to 0.1 %" "$(json "$T/locks" "$of_lock[\"waits\"]")" \
+	"$((calls - calls / 1000 - 1))" "$((calls + calls / 1000 + 1))"
+between 'their time is, from entry to return' "$(json "$T/locks" "$of_lock[\"wait_total_ns\"]")" \
+	"$((whole - whole / 1000))" "$((whole + whole / 1000))"
 is 'four vCPUs have their role' "$(json "$T/vcpus" 'sorted(r["vcpu"] for r in d["rows"] if r["role"] == "vCPU")')" '[0, 1, 2, 3]'
 is 'one main loop' "$(json "$T/vcpus" '[r["tid"] for r in d["rows"] if r["role"] == "main loop"]')" "[$guest]"
 json "$T/vcpus" '"\n".join("%d %d" % (r["tid"], r["switches"]) for r in d["rows"] if r["role"] in ("vCPU", "main loop"))' > "$T/tids"
@@ -234,9 +249,10 @@ is 'nothing is left in tracefs' "$(leftovers)" ''
 
 # ---- a planted holder: the main loop sits in open(2) of a FIFO, with the big lock ----
 
-for round in 1 2 3; do
-	# Probes all the time: between their windows a vCPU that takes the lock in passing may be the last waker.
-	"$BOOTPROF" record -q --waits --lock-sites=always --pid "$guest" --duration 2200ms -o "$T/p" &
+for round in 1 2 3 4; do
+	sites=sampled
+	[ $round -lt 4 ] || sites=always
+	"$BOOTPROF" record -q --waits --lock-sites=$sites --pid "$guest" --duration 2200ms -o "$T/p" &
 	recording $!
 	echo "pmemsave 0 4096 \"$T/block\"" >&3
 	sleep 1

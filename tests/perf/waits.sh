@@ -2,15 +2,17 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # What record --waits costs a QEMU under an I/O load: `make bench`, or tests/perf/waits.sh from the root of the tree (root).
 #
-# Four dd loops read COUNT (4000) blocks each, on four virtio-blk disks, -smp 4, MTTCG; without and with --waits, alternating,
-# RUNS (9) of each; median of the wall time of the load and of QEMU's CPU time in it. How the vCPUs take turns at the big
-# lock differs much from run to run: the spread is printed, too.
+# Four dd loops read from four virtio-blk disks, -smp 4, MTTCG. How the vCPUs take turns at the big lock differs much from boot to
+# boot, so recorders come and go within one: ROUNDS (10) times, SECONDS_EACH (2) without one and with each, in BOOTS (2) guests. Printed
+# is what QEMU reads in a second, the geometric mean of the ratios of each round with its standard error, and the CPU time that
+# QEMU takes for a megabyte.
 set -euo pipefail
 export LC_ALL=C
 cd "$(dirname "$0")/../.."
-RUNS=${RUNS:-9}
-COUNT=${COUNT:-4000}
-MODES=${MODES:-"sampled never always"}
+BOOTS=${BOOTS:-2}
+ROUNDS=${ROUNDS:-10}
+SECONDS_EACH=${SECONDS_EACH:-2}
+MODES=${MODES:-"sampled never always all"}
 bootprof=$(realpath "${BOOTPROF:-build/bootprof}")
 [ "$(id -u)" -eq 0 ] && [ -d /sys/kernel/tracing/instances ] || {
 	echo 'waits: left out: needs root and tracefs'
@@ -23,26 +25,21 @@ qemu=
 trap '[ -z "$qemu" ] || kill -9 $qemu 2> /dev/null; rm -rf "$T"' EXIT
 trap 'exit 130' INT TERM
 
-cat > "$T/init" <<END
+cat > "$T/init" <<'END'
 #!/bin/sh
 export PATH=/bin:/usr/bin
 mount -t devtmpfs dev /dev 2> /dev/null
 while read -r module; do
-	insmod "/lib/modules/\$module.ko"
+	insmod "/lib/modules/$module.ko"
 done < /etc/modules
-echo "bootprof-guest: ready"
-read -r go < /dev/ttyS0
 for disk in vda vdb vdc vdd; do
-	dd if=/dev/\$disk of=/dev/null bs=4096 count=$COUNT iflag=direct 2> /dev/null &
+	(while :; do dd if=/dev/$disk of=/dev/null bs=4096 count=3000 iflag=direct 2> /dev/null; done) &
 done
-wait
-echo "bootprof-guest: end"
+echo "bootprof-guest: ready"
 sleep 3600
 END
 scripts/make-initrd.sh "$T/initrd.img" --modules --init "$T/init"
 truncate -s 64M "$T/disk"
-mkfifo "$T/in"
-exec 3<> "$T/in"
 
 until_console()
 {
@@ -61,12 +58,10 @@ cpu()
 	awk -v hz="$(getconf CLK_TCK)" '{ sub(/.*\) /, ""); printf "%.2f", ($12 + $13) / hz }' "/proc/$qemu/stat"
 }
 
-# one NAME [OPTION...]: a run; adds its wall and CPU seconds to $T/NAME.wall and .cpu
-one()
+boot()
 {
-	local name=$1 i disks=() from before recorder=
+	local i disks=()
 
-	shift
 	for i in 0 1 2 3; do
 		disks+=(-drive "if=none,id=d$i,file=$T/disk,format=raw,file.locking=off,readonly=on"
 			-device "virtio-blk-pci,drive=d$i")
@@ -74,47 +69,76 @@ one()
 	: > "$T/console"
 	qemu-system-x86_64 -name guest,debug-threads=on -accel tcg,thread=multi -M pc -m 256 -smp 4 \
 		-kernel "$BOOTPROF_TEST_KERNEL" -initrd "$T/initrd.img" -append 'console=ttyS0 quiet' -display none \
-		-nic none -monitor none -serial stdio "${disks[@]}" < "$T/in" > "$T/console" 2> "$T/err" &
+		-nic none -monitor none -serial "file:$T/console" "${disks[@]}" 2> "$T/err" &
 	qemu=$!
 	# A boot in many hangs: QEMU's own affair.
 	until_console ready || {
 		kill -9 $qemu
 		wait $qemu 2> /dev/null || :
-		one "$name" "$@"
+		boot
 		return
 	}
-	if [ $# -gt 0 ]; then
-		"$bootprof" record -q --pid $qemu -o "$T/r" "$@" &
+	sleep 1
+}
+
+# interval MODE [OPTION...]: a line "MODE bytes/s CPU-seconds/MB" for $T/rates
+interval()
+{
+	local mode=$1 recorder= i read from before
+
+	shift
+	if [ "$mode" != bare ]; then
+		"$bootprof" record -q --waits --pid $qemu -o "$T/r" "$@" &
 		recorder=$!
+		for ((i = 0; i < 200; i++)); do
+			! grep -qs 1 /sys/kernel/tracing/instances/bootprof_"$recorder"_*/tracing_on || break
+			sleep 0.05
+		done
+		sleep 0.5
 	fi
-	sleep 1.5
-	before=$(cpu) from=$EPOCHREALTIME
-	echo go >&3
-	until_console end || exit 1
-	awk -v a="$from" -v b="$EPOCHREALTIME" 'BEGIN { printf "%.3f\n", b - a }' >> "$T/$name.wall"
-	awk -v a="$before" -v b="$(cpu)" 'BEGIN { printf "%.2f\n", b - a }' >> "$T/$name.cpu"
+	read=$(sed -n 's/^rchar: //p' "/proc/$qemu/io") from=$EPOCHREALTIME before=$(cpu)
+	sleep "$SECONDS_EACH"
+	awk -v mode="$mode" -v a="$read" -v b="$(sed -n 's/^rchar: //p' "/proc/$qemu/io")" -v from="$from" -v to="$EPOCHREALTIME" \
+		-v before="$before" -v after="$(cpu)" \
+		'BEGIN { printf "%s %.0f %.4f\n", mode, (b - a) / (to - from), (after - before) * 1e6 / (b - a) }' >> "$T/rates"
+	[ -z "$recorder" ] || {
+		kill -INT $recorder
+		wait $recorder
+	}
+}
+
+for ((i = 0; i < BOOTS; i++)); do
+	boot
+	for ((round = 0; round < ROUNDS; round++)); do
+		interval bare
+		for mode in $MODES; do
+			case $mode in
+			all) interval all --futex=all ;;
+			*) interval "$mode" --lock-sites="$mode" ;;
+			esac
+		done
+	done
 	kill -9 $qemu
 	wait $qemu 2> /dev/null || :
 	qemu=
-	[ -z "$recorder" ] || wait $recorder
-}
-
-median()
-{
-	sort -n "$1" | awk '{ v[NR] = $1 } END { print NR % 2 ? v[(NR + 1) / 2] : (v[NR / 2] + v[NR / 2 + 1]) / 2 }'
-}
-
-for ((run = 0; run < RUNS; run++)); do
-	one bare
-	for mode in $MODES; do
-		one "$mode" --waits --lock-sites="$mode"
-	done
 done
-printf '%-22s %8s %7s %8s %7s   %s\n' 'dd x 4, virtio-blk' 'wall s' 'ratio' 'CPU s' 'ratio' 'wall, fastest to slowest'
-for name in bare $MODES; do
-	printf '%-22s %8.2f %7.2f %8.2f %7.2f   %s\n' "$name" "$(median "$T/$name.wall")" \
-		"$(awk -v a="$(median "$T/$name.wall")" -v b="$(median "$T/bare.wall")" 'BEGIN { print a / b }')" \
-		"$(median "$T/$name.cpu")" \
-		"$(awk -v a="$(median "$T/$name.cpu")" -v b="$(median "$T/bare.cpu")" 'BEGIN { print a / b }')" \
-		"$(sort -n "$T/$name.wall" | sed -n '1p;$p' | paste -sd-)"
-done
+awk '
+	$1 == "bare" { bare = $2; cpu = $3; round++ }
+	!($1 in n) { order[++modes] = $1 }
+	{
+		n[$1]++
+		rate[$1] += $2
+		x = log(bare / $2)
+		sum[$1] += x
+		squares[$1] += x * x
+		seconds[$1] += log($3 / cpu)
+	}
+	END {
+		printf "%-22s %8s %7s %9s %9s\n", "dd x 4, virtio-blk", "MB/s", "ratio", "+-", "CPU ratio"
+		for (i = 1; i <= modes; i++) {
+			m = order[i]
+			mean = sum[m] / n[m]
+			error = n[m] > 1 ? sqrt((squares[m] / n[m] - mean * mean) / (n[m] - 1)) : 0
+			printf "%-22s %8.2f %7.3f %9.3f %9.3f\n", m, rate[m] / n[m] / 1e6, exp(mean), error, exp(seconds[m] / n[m])
+		}
+	}' "$T/rates"
