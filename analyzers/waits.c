@@ -16,8 +16,20 @@
 #define IDLE 0x80000000u /* key of a CPU's idle thread, with the CPU */
 /* From being woken to leaving the CPU all the same, at most: the kernel had decided already. */
 #define EARLY_NS 50000
+#define HOLDERS 4        /* of a wait, that are told apart */
+#define WAITERS_MAX 1000 /* of a lock, who are told who had it: those who came last */
+#define HELD_MAX 256     /* locks that are known to have a holder, at a time */
 
 enum run_state { UNKNOWN, RUNNING, OFF };
+
+/* Who had a lock until some moment. */
+struct held {
+	uint32_t by; /* index into live */
+	enum bp_holder_how how;
+	uint32_t stack, site;
+	enum bp_off_class was;
+	uint64_t ns; /* for how long of a wait, in all */
+};
 
 /* What is going on with a thread, by its number; its name may change. */
 struct live {
@@ -46,8 +58,10 @@ struct live {
 	uint64_t back_ns;            /* when it last got a CPU again, */
 	enum bp_off_class back_from; /* and why it had left it */
 	uint32_t ustack;             /* of its last futex call */
-	uint64_t held_ns;            /* how long the holder of call had the lock within it */
-	uint32_t next;               /* of those who wait for the same lock; NO_THREAD: none */
+	struct held held[HOLDERS];   /* who had the lock while it waited for it, */
+	size_t n_held_by;            /* as many */
+	uint32_t lock;               /* that it waits for: index + 1; 0: none */
+	uint32_t next, prev;         /* of those who wait for the same lock; NO_THREAD: none */
 };
 
 /* A name of a thread, from a time on. */
@@ -59,11 +73,13 @@ struct name {
 /* A mutex, with indices into live. */
 struct lock {
 	uint64_t addr;
-	uint32_t holder;   /* by lock events; NO_THREAD: free or not known */
-	uint32_t before;   /* who had it before that */
-	uint32_t site;     /* where the holder took it */
-	uint32_t waiter;   /* first of those who wait for it */
-	uint64_t since_ns; /* the holder has it, or it has changed hands in a way not known */
+	uint32_t holder;        /* by lock events; NO_THREAD: free or not known */
+	uint32_t before;        /* who had it before that */
+	uint32_t site;          /* where the holder took it */
+	uint32_t waiter;        /* last of those who wait for it */
+	uint32_t held_at;       /* in the list of those with a holder */
+	uint64_t since_ns;      /* the holder has it, or it has changed hands in a way not known */
+	uint64_t forgot, blind; /* as many times this was so when it was looked at last */
 };
 
 /* Of the first pass. */
@@ -92,6 +108,10 @@ struct bp_waits_private {
 	size_t n_words, word_slots;
 	struct lock *locks;
 	size_t n_locks, cap_locks;
+	uint32_t held[HELD_MAX]; /* those with a holder */
+	size_t n_held;
+	uint64_t forgot, forgot_ns; /* times that nothing was known any more, and when last */
+	uint64_t blind;             /* times that who has locks was not known any more */
 	struct bp_off_rules *rules;
 	const struct bp_fact **places; /* LOCK and HOST_MAP facts */
 	size_t n_places;
@@ -520,37 +540,48 @@ static struct lock *lock_of(struct bp_waits *w, uint64_t addr)
 {
 	struct bp_waits_private *p = w->priv;
 	struct word *word = word_of(w, addr ? addr : w->big_lock, false);
+	struct lock *k;
 
 	if (!word)
 		return NULL;
 	if (!word->lock) {
 		if (!grow(w, &p->locks, &p->cap_locks, p->n_locks, sizeof(*p->locks)))
 			return NULL;
-		p->locks[p->n_locks] = (struct lock){
-		    .addr = word->addr, .holder = NO_THREAD, .before = NO_THREAD, .waiter = NO_THREAD};
+		p->locks[p->n_locks] = (struct lock){.addr = word->addr, .forgot = UINT64_MAX};
 		word->lock = (uint32_t)++p->n_locks;
 	}
-	return &p->locks[word->lock - 1];
+	k = &p->locks[word->lock - 1];
+	if (k->forgot != p->forgot) {
+		k->holder = k->waiter = k->before = NO_THREAD;
+		k->since_ns = p->forgot_ns;
+		k->forgot = p->forgot;
+	}
+	if (k->blind != p->blind)
+		k->before = NO_THREAD;
+	k->blind = p->blind;
+	return k;
 }
 
 static void set_holder(struct bp_waits *w, struct lock *k, uint32_t holder, uint32_t site)
 {
+	struct bp_waits_private *p = w->priv;
+
 	if (k->holder != NO_THREAD) {
-		w->priv->live[k->holder].n_held--;
+		p->live[k->holder].n_held--;
+		p->held[k->held_at] = p->held[--p->n_held];
+		p->locks[p->held[k->held_at]].held_at = k->held_at;
 		k->before = k->holder;
 	}
-	if (holder != NO_THREAD)
-		w->priv->live[holder].n_held++;
-	k->holder = holder;
 	k->site = site;
+	k->holder = NO_THREAD;
+	/* Few locks are held at a time, unless somebody made them up. */
+	if (holder == NO_THREAD || p->n_held == HELD_MAX)
+		return;
+	k->holder = holder;
+	k->held_at = (uint32_t)p->n_held;
+	p->held[p->n_held++] = (uint32_t)(k - p->locks);
+	p->live[holder].n_held++;
 }
-
-/* Who had a lock until some moment. */
-struct held {
-	uint32_t by; /* index into live */
-	enum bp_holder_how how;
-	uint32_t stack, site;
-};
 
 /*
  * The holder of a wait is who had the lock for the longest part of it: a lock that several wait for goes from
@@ -562,28 +593,58 @@ static void held_meanwhile(struct bp_waits *w, const struct lock *k, struct live
 	const struct live *by = &w->priv->live[h->by];
 	uint64_t from_ns = k->since_ns > l->call.enter_ns ? k->since_ns : l->call.enter_ns;
 	uint64_t ns = until_ns > from_ns ? until_ns - from_ns : 0;
+	struct held *one = NULL, *best = l->held;
+	enum bp_off_class was = by->state == OFF        ? by->off.why.cls
+				: by->back_ns > from_ns ? by->back_from
+							: BP_OFF_CLASSES;
 
-	/* Of an event that said so before, the stack is known only now. */
-	if (l->call.holder == by->thread && !l->call.holder_stack)
-		l->call.holder_stack = h->stack;
-	if (by == l || (l->call.holder != NO_THREAD && ns <= l->held_ns))
+	if (by == l)
 		return;
-	l->held_ns = ns;
-	l->call.how = h->how;
-	l->call.holder = by->thread;
-	l->call.holder_stack = h->stack;
-	l->call.holder_site = h->site;
-	l->call.holder_was = by->state == OFF        ? by->off.why.cls
-			     : by->back_ns > from_ns ? by->back_from
-						     : BP_OFF_CLASSES;
+	for (size_t i = 0; i < l->n_held_by && !one; i++)
+		one = l->held[i].by == h->by ? &l->held[i] : NULL;
+	if (!one && l->n_held_by < HOLDERS) {
+		one = &l->held[l->n_held_by++];
+		*one = *h;
+		one->was = BP_OFF_CLASSES;
+		one->ns = 0;
+	}
+	/* More than can be told apart: in place of who had it least. */
+	for (size_t i = 0; !one && i < HOLDERS; i++)
+		best = l->held[i].ns < best->ns ? &l->held[i] : best;
+	if (!one && ns > best->ns) {
+		one = best;
+		*one = *h;
+		one->was = BP_OFF_CLASSES;
+		one->ns = 0;
+	}
+	if (!one)
+		return;
+	if (h->stack)
+		one->stack = h->stack;
+	if (h->how == BP_HOLDER_EVENTS)
+		one->how = h->how;
+	if (h->site && ns >= one->ns)
+		one->site = h->site;
+	if (was != BP_OFF_CLASSES)
+		one->was = was;
+	one->ns += ns;
+	best = l->held;
+	for (size_t i = 1; i < l->n_held_by; i++)
+		best = l->held[i].ns > best->ns ? &l->held[i] : best;
+	l->call.how = best->how;
+	l->call.holder = w->priv->live[best->by].thread;
+	l->call.holder_stack = best->stack;
+	l->call.holder_site = best->site;
+	l->call.holder_was = best->was;
 }
 
 /* The same for all who wait for it; from then on somebody else may have it. */
 static void had_lock(struct bp_waits *w, struct lock *k, uint64_t until_ns, const struct held *h)
 {
 	struct bp_waits_private *p = w->priv;
+	size_t n = 0;
 
-	for (uint32_t i = k->waiter; i != NO_THREAD; i = p->live[i].next)
+	for (uint32_t i = k->waiter; i != NO_THREAD && n < WAITERS_MAX; i = p->live[i].next, n++)
 		held_meanwhile(w, k, &p->live[i], until_ns, h);
 	k->since_ns = until_ns;
 }
@@ -591,7 +652,7 @@ static void had_lock(struct bp_waits *w, struct lock *k, uint64_t until_ns, cons
 /* As lock events know it. */
 static void holder_had(struct bp_waits *w, struct lock *k, uint64_t until_ns, uint32_t stack)
 {
-	struct held h = {k->holder, BP_HOLDER_EVENTS, stack, k->site};
+	struct held h = {.by = k->holder, .how = BP_HOLDER_EVENTS, .stack = stack, .site = k->site};
 
 	if (k->holder != NO_THREAD)
 		had_lock(w, k, until_ns, &h);
@@ -600,7 +661,8 @@ static void holder_had(struct bp_waits *w, struct lock *k, uint64_t until_ns, ui
 /* Thread @at lets go of a lock and tells the kernel to wake who waits for it. */
 static void let_go(struct bp_waits *w, struct lock *k, uint32_t at, uint64_t time_ns, uint32_t stack)
 {
-	struct held h = {at, BP_HOLDER_WAKER, stack, w->priv->live[at].held_site};
+	struct held h = {
+	    .by = at, .how = BP_HOLDER_WAKER, .stack = stack, .site = w->priv->live[at].held_site};
 
 	if (k->holder == at) {
 		holder_had(w, k, time_ns, stack);
@@ -616,23 +678,34 @@ static void let_go(struct bp_waits *w, struct lock *k, uint32_t at, uint64_t tim
 	/* Else somebody took it in between. */
 }
 
-static void add_waiter(struct bp_waits *w, struct lock *k, struct live *l)
-{
-	l->held_ns = 0;
-	l->next = k->waiter;
-	k->waiter = (uint32_t)(l - w->priv->live);
-}
-
-static void remove_waiter(struct bp_waits *w, struct lock *k, const struct live *l)
+static void remove_waiter(struct bp_waits *w, struct live *l)
 {
 	struct bp_waits_private *p = w->priv;
 
-	for (uint32_t *i = &k->waiter; *i != NO_THREAD; i = &p->live[*i].next) {
-		if (&p->live[*i] == l) {
-			*i = l->next;
-			return;
-		}
-	}
+	if (!l->lock)
+		return;
+	if (l->next != NO_THREAD)
+		p->live[l->next].prev = l->prev;
+	if (l->prev != NO_THREAD)
+		p->live[l->prev].next = l->next;
+	else
+		p->locks[l->lock - 1].waiter = l->next;
+	l->lock = 0;
+}
+
+static void add_waiter(struct bp_waits *w, struct lock *k, struct live *l)
+{
+	struct bp_waits_private *p = w->priv;
+	uint32_t at = (uint32_t)(l - p->live);
+
+	remove_waiter(w, l);
+	l->n_held_by = 0;
+	l->lock = (uint32_t)(k - p->locks) + 1;
+	l->prev = NO_THREAD;
+	l->next = k->waiter;
+	if (k->waiter != NO_THREAD)
+		p->live[k->waiter].prev = at;
+	k->waiter = at;
 }
 
 static void add_slice(struct bp_waits *w, struct bp_wait_thread *t, uint64_t ns)
@@ -685,7 +758,8 @@ static void end_off(struct bp_waits *w, struct live *l, uint64_t time_ns, bool o
  */
 static void unseen(struct bp_waits *w, struct live *l, uint64_t time_ns)
 {
-	bool woken = w->priv->any_in && l->off.woken_ns > l->since && l->off.woken_ns <= time_ns;
+	bool woken =
+	    w->priv->any_in && l->off.woken_ns && l->off.woken_ns >= l->since && l->off.woken_ns <= time_ns;
 
 	w->unseen += w->priv->any_in;
 	end_off(w, l, woken ? l->off.woken_ns : l->since, !woken);
@@ -719,8 +793,11 @@ static void woken_early(struct bp_waits *w, struct live *l, uint64_t time_ns)
 		return;
 	l->early = true;
 	set_woken(l, waker->thread, l->early_irq, time_ns);
-	k = l->in_futex && bp_waits_is_mutex(l->call.op) ? lock_of(w, l->call.addr) : NULL;
-	if (k && !l->early_irq)
+	if (!l->in_futex || !bp_waits_is_mutex(l->call.op) || l->early_irq ||
+	    waker->call.addr != l->call.addr || l->call.holder != NO_THREAD)
+		return;
+	k = lock_of(w, l->call.addr);
+	if (k)
 		let_go(w, k, l->early_by, time_ns, waker->ustack);
 }
 
@@ -795,7 +872,8 @@ static void take_wake(struct bp_waits *w, const struct bp_wait *r)
 		return;
 	target = &p->live[target_index];
 	at = (uint32_t)(waker - p->live);
-	if (target->state == RUNNING) {
+	/* Who was woken already may be back, and on its way to sleep again. */
+	if (target->state == RUNNING || (target->state == OFF && target->off.woken_ns)) {
 		target->early_ns = r->time_ns;
 		target->early_by = at;
 		target->early_irq = irq;
@@ -857,12 +935,12 @@ static void end_call(struct bp_waits *w, struct live *l, uint64_t time_ns, bool 
 	l->call.exit_ns = time_ns > l->call.enter_ns ? time_ns : l->call.enter_ns;
 	l->call.open = open;
 	if (k) {
-		struct held h = {k->holder, BP_HOLDER_EVENTS, 0, k->site};
+		struct held h = {.by = k->holder, .how = BP_HOLDER_EVENTS, .site = k->site};
 
 		if (k->holder != NO_THREAD)
 			held_meanwhile(w, k, l, time_ns, &h);
-		remove_waiter(w, k, l);
 	}
+	remove_waiter(w, l);
 	if (p->ops && p->ops->on_futex)
 		p->ops->on_futex(p->ctx, w, &l->call);
 }
@@ -878,11 +956,7 @@ static void take_futex(struct bp_waits *w, const struct bp_wait *r)
 	if (!l)
 		return;
 	/* How the one before ended was not seen. */
-	if (l->in_futex && bp_waits_is_mutex(l->call.op)) {
-		k = lock_of(w, l->call.addr);
-		if (k)
-			remove_waiter(w, k, l);
-	}
+	remove_waiter(w, l);
 	if (r->ustack)
 		l->ustack = r->ustack;
 	l->in_futex = l->calls = true;
@@ -916,13 +990,14 @@ static void take_futex(struct bp_waits *w, const struct bp_wait *r)
 			let_go(w, k, at, r->time_ns, l->ustack);
 	} else {
 		/* A condition variable: its mutex is free meanwhile. */
-		for (size_t i = 0; i < p->n_locks && l->n_held; i++) {
-			if (p->locks[i].holder != at)
+		for (size_t i = p->n_held; i-- && l->n_held;) {
+			k = &p->locks[p->held[i]];
+			if (k->holder != at)
 				continue;
-			holder_had(w, &p->locks[i], r->time_ns, 0);
-			set_holder(w, &p->locks[i], NO_THREAD, 0);
+			holder_had(w, k, r->time_ns, 0);
+			set_holder(w, k, NO_THREAD, 0);
 			l->let_go = true;
-			l->let_go_of = p->locks[i].addr;
+			l->let_go_of = k->addr;
 		}
 	}
 }
@@ -930,25 +1005,19 @@ static void take_futex(struct bp_waits *w, const struct bp_wait *r)
 static void take_futex_ret(struct bp_waits *w, const struct bp_wait *r)
 {
 	struct live *l = live_of(w, r->thread, r->cpu, r->time_ns);
-	uint64_t time_ns = r->time_ns;
 	struct lock *k;
 
 	if (!l || !l->in_futex)
 		return;
-	if (r->flags & BP_WAIT_UNSEEN && l->state == OFF) {
-		unseen(w, l, r->time_ns);
-		if (l->state == RUNNING)
-			time_ns = l->since;
-	}
 	if (l->let_go && !bp_waits_is_mutex(l->call.op)) {
 		l->let_go = false;
 		k = lock_of(w, l->let_go_of);
 		if (k && k->holder == NO_THREAD) {
 			set_holder(w, k, (uint32_t)(l - w->priv->live), 0);
-			k->since_ns = time_ns;
+			k->since_ns = r->time_ns;
 		}
 	}
-	end_call(w, l, time_ns, false);
+	end_call(w, l, r->time_ns, false);
 }
 
 /* Who has taken a lock, or wants one, and where, is not known any more. */
@@ -960,11 +1029,13 @@ static void forget_locks(struct bp_waits *w, uint64_t time_ns)
 		l->wants = l->let_go = false;
 		l->held_site = l->site = 0;
 	}
-	for (size_t i = 0; i < w->priv->n_locks; i++) {
-		holder_had(w, &w->priv->locks[i], time_ns, 0);
-		set_holder(w, &w->priv->locks[i], NO_THREAD, 0);
-		w->priv->locks[i].before = NO_THREAD;
+	while (w->priv->n_held) {
+		struct lock *k = &w->priv->locks[w->priv->held[0]];
+
+		holder_had(w, k, time_ns, 0);
+		set_holder(w, k, NO_THREAD, 0);
 	}
+	w->priv->blind++;
 }
 
 static void take_lock(struct bp_waits *w, const struct bp_wait *r)
@@ -1012,6 +1083,7 @@ static void off_from_the_start(struct bp_waits *w, struct live *l, const struct 
 {
 	l->state = OFF;
 	l->since = w->lost ? r->time_ns : w->first_ns;
+	remove_waiter(w, l);
 	l->in_futex = r->addr != 0;
 	l->call = (struct bp_futex_wait){.addr = r->addr, .op = r->other};
 	l->off = (struct bp_off){
@@ -1050,6 +1122,7 @@ static void take_sample(struct bp_waits *w, const struct bp_wait *r)
 	off.thread = l->thread;
 	if (r->addr) {
 		l->in_futex = true;
+		remove_waiter(w, l);
 		l->call = (struct bp_futex_wait){.addr = r->addr, .op = r->other};
 		off.futex = true;
 		off.addr = bp_waits_word(r->addr, r->other);
@@ -1075,14 +1148,11 @@ static void forget(struct bp_waits *w, uint64_t time_ns)
 		l->since = UINT64_MAX;
 		l->in_futex = l->wants = l->let_go = false;
 		l->state = UNKNOWN;
-		l->n_held = 0;
+		l->n_held = l->lock = 0;
 	}
-	for (size_t i = 0; i < w->priv->n_locks; i++) {
-		struct lock *k = &w->priv->locks[i];
-
-		k->holder = k->before = k->waiter = NO_THREAD;
-		k->since_ns = time_ns;
-	}
+	w->priv->n_held = 0;
+	w->priv->forgot++;
+	w->priv->forgot_ns = time_ns;
 }
 
 static void take(struct bp_waits *w, const struct bp_wait *r)

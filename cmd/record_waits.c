@@ -601,8 +601,8 @@ static BP_MUST_CHECK struct bp_err *lost_fact(struct bp_record_waits *rw, uint64
 	    .vcpu = UINT16_MAX,
 	    .time_ns = ns,
 	    .v = {s->lost + s->lost_unknown},
-	    .s1 = s->lost_unknown ? "waits: overwritten in the trace buffer (at least)"
-				  : "waits: overwritten in the trace buffer",
+	    .s1 = s->lost_unknown ? "waits: no room in the trace buffers (at least)"
+				  : "waits: no room in the trace buffers",
 	    .s2 = "",
 	};
 
@@ -623,11 +623,11 @@ struct bp_err *bp_record_waits_finish(struct bp_record_waits *rw, uint64_t ns)
 		err = assign_roles(rw);
 	if (!err)
 		err = lost_fact(rw, ns);
-	if (!err && *s->no_sleeps)
-		snprintf(text, sizeof(text), "all calls of futex(2): %s", s->no_sleeps);
+	if (!err && *s->no_bpf)
+		snprintf(text, sizeof(text), "all calls of futex(2): %s", s->no_bpf);
 	if (!err)
 		err = info(rw->writer, "waits_futex",
-			   *s->no_sleeps                     ? text
+			   *s->no_bpf                        ? text
 			   : rw->opts->futex == BP_FUTEX_ALL ? "all calls of futex(2): --futex=all"
 							     : "calls of futex(2) that sleep, by BPF");
 	if (!err && s->probes)

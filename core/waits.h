@@ -65,10 +65,6 @@ enum bp_wait_kind {
 #define BP_WAIT_BLIND \
 	8u /* LOCK_FREE: from here on lock functions are not seen; nobody is known to have a lock */
 
-#define BP_WAIT_UNSEEN                                                                                       \
-	16u /* FUTEX_RET: it returned before; the switch to `thread` is missing, so it was when it was woken \
-	     */
-
 #define BP_WAIT_NO_CPU UINT16_MAX
 
 struct bp_wait {

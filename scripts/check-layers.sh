@@ -59,7 +59,7 @@ only 'jansson stays where baselines and answers of QEMU are read' '#include <jan
 only 'libyaml stays where budgets are read' '#include <yaml\.h>' 'analyzers/budget\.c' code
 only 'libtracefs and libtraceevent stay in collectors/vcpu' \
 	'#include <(tracefs|kbuffer|event-parse|trace-seq|event-utils)\.h>' 'collectors/vcpu' code
-only 'libbpf stays in collectors/vcpu/sleeps.c' '#include <bpf/[a-z]*\.h>' 'collectors/vcpu/sleeps\.c' code
+only 'libbpf stays in collectors/vcpu/sched_bpf.c' '#include <bpf/[a-z]*\.h>' 'collectors/vcpu/sched_bpf\.c' code
 only 'QEMU plugin functions stay in the plugin' '\bqemu_plugin_[a-z0-9_]*\(' \
 	'collectors/tcg/(plugin|qemu_abi)\.[ch]' calls
 only 'curses stays in tui/term.c' '#include <(n?curses|ncursesw/[a-z]*|term)\.h>' 'tui/term\.c' code

@@ -16,7 +16,7 @@
 #include <unistd.h>
 
 #include "collectors/ftrace/tep.h"
-#include "collectors/vcpu/sleeps.h"
+#include "collectors/vcpu/sched_bpf.h"
 #include "core/cleanup.h"
 #include "core/strbuf.h"
 
@@ -41,7 +41,6 @@
 #define BUFFER_BYTES ((size_t)8 << 20)
 #define BUFFERS_BYTES ((size_t)512 << 20) /* all together */
 #define BUFFER_LEAST ((size_t)1 << 20)
-#define SLEEPS_SHARE 4              /* all other records of a sleep take that much more room */
 #define PAGE_MAX ((size_t)64 << 10) /* sub-buffers have 4 KiB, unless somebody changed that */
 #define STACK_FRAMES 128
 #define THREADS_MAX (1u << 16)
@@ -141,9 +140,10 @@ struct bp_live {
 	struct decoder *by_id[65536];
 	struct decoder decoders[EV_KINDS];
 	struct tep_handle *kallsyms;
-	struct bp_sleeps *sleeps; /* NULL: all futex calls are traced instead */
-	struct cpu *cpus;         /* and behind the last one a queue for samples */
-	size_t n_cpus;
+	struct bp_sched_bpf *bpf; /* NULL: the scheduler and all futex calls are traced instead */
+	struct cpu
+	    *cpus; /* and behind the last one a queue for samples, and one for `bpf` of each CPU number */
+	size_t n_cpus, n_queues;
 
 	pid_t pid;
 	uint64_t start_ns;
@@ -155,9 +155,11 @@ struct bp_live {
 	uint64_t *addresses;
 	size_t n_addresses, cap_addresses;
 	struct table by_address, frames, stacks, sites;
-	struct table bpf_stacks; /* numbers of sleeps.h, plus 1 */
+	struct table bpf_stacks; /* numbers of sched_bpf.h, plus 1 */
 	uint32_t futex_stack;    /* of a sleep in futex(2), 0: none yet */
-	uint64_t last_ns;        /* of the newest record written */
+	uint64_t bpf_ns;         /* of the newest record of `bpf`, and where that is */
+	struct cpu *bpf_queue;
+	uint64_t last_ns; /* of the newest record written */
 	struct armer armer;
 	struct bp_wait *batch;               /* in order, being worked on */
 	bool *takes;                         /* of each in it: the big lock is the thread's from there on */
@@ -397,11 +399,6 @@ static BP_MUST_CHECK struct bp_err *add_decoder(struct bp_live *l, const char *s
 	return NULL;
 }
 
-static bool is_futex_call(enum ev_kind kind)
-{
-	return kind == EV_FUTEX || kind == EV_FUTEX_RET;
-}
-
 static BP_MUST_CHECK struct bp_err *set_events(struct bp_live *l)
 {
 	static const char *const stack_fields[FIELDS_MAX] = {"size", "caller"};
@@ -409,6 +406,8 @@ static BP_MUST_CHECK struct bp_err *set_events(struct bp_live *l)
 	bool there;
 
 	for (size_t i = 0; i < BP_ARRAY_SIZE(events); i++) {
+		if (l->bpf && events[i].needed)
+			continue;
 		err = add_decoder(l, events[i].system, events[i].name, events[i].kind, events[i].fields,
 				  &there);
 		if (err)
@@ -416,14 +415,14 @@ static BP_MUST_CHECK struct bp_err *set_events(struct bp_live *l)
 		if (!there && events[i].needed)
 			return bp_err_new(BP_EUNSUPPORTED, "--waits: this kernel has no event %s:%s",
 					  events[i].system, events[i].name);
-		if (!there || (l->sleeps && is_futex_call(events[i].kind)))
+		if (!there)
 			continue;
 		if (tracefs_event_enable(l->instance, events[i].system, events[i].name) < 0 &&
 		    events[i].needed)
 			return no_tracefs(errno, events[i].name);
 		l->stats.kvm |= events[i].kind == EV_KVM_USER;
 	}
-	if (l->sleeps)
+	if (l->bpf)
 		return NULL;
 	err = add_decoder(l, "ftrace", "kernel_stack", EV_STACK, stack_fields, &there);
 	if (!err && (!there ||
@@ -599,7 +598,7 @@ static BP_MUST_CHECK struct bp_err *open_cpus(struct bp_live *l)
 {
 	long n = sysconf(_SC_NPROCESSORS_CONF);
 
-	l->cpus = calloc((size_t)(n > 0 ? n : 0) + 1, sizeof(*l->cpus));
+	l->cpus = calloc(2 * (size_t)(n > 0 ? n : 0) + 1, sizeof(*l->cpus));
 	if (!l->cpus)
 		return bp_err_nomem();
 	for (long i = 0; i < n; i++) {
@@ -619,7 +618,9 @@ static BP_MUST_CHECK struct bp_err *open_cpus(struct bp_live *l)
 		if (!c->kbuf)
 			return bp_err_nomem();
 	}
-	l->cpus[l->n_cpus] = (struct cpu){.fd = -1};
+	l->n_queues = l->n_cpus + 1 + (size_t)(n > 0 ? n : 0);
+	for (size_t i = l->n_cpus; i < l->n_queues; i++)
+		l->cpus[i] = (struct cpu){.fd = -1};
 	return l->n_cpus ? NULL : bp_err_new(BP_EUNSUPPORTED, "--waits: tracefs has no buffers");
 }
 
@@ -700,11 +701,12 @@ struct bp_err *bp_live_create(const struct bp_live_options *opts, struct bp_live
 		return no_tracefs(errno, "trace_clock");
 	tracefs_option_enable(l->instance, TRACEFS_OPTION_EVENT_FORK);
 	if (opts->futex != BP_FUTEX_ALL)
-		err = bp_sleeps_create(bytes / SLEEPS_SHARE, opts->preempted_stacks, &l->sleeps);
+		err = bp_sched_bpf_create(bytes * (size_t)(cpus > 0 ? cpus : 1), opts->preempted_stacks,
+					  &l->bpf);
 	if (err && (bp_err_code(err) != BP_EUNSUPPORTED || opts->futex == BP_FUTEX_SLEEPING))
-		return err;
+		return bp_err_wrap(err, "--futex=sleeping");
 	if (err)
-		snprintf(l->stats.no_sleeps, sizeof(l->stats.no_sleeps), "%s", bp_err_text(err));
+		snprintf(l->stats.no_bpf, sizeof(l->stats.no_bpf), "%s", bp_err_text(err));
 	bp_err_ignore(err);
 	err = set_events(l);
 	if (!err)
@@ -719,6 +721,8 @@ struct bp_err *bp_live_create(const struct bp_live_options *opts, struct bp_live
 
 void bp_live_stop(struct bp_live *l)
 {
+	if (l->bpf)
+		bp_sched_bpf_stop(l->bpf);
 	stop_arming(l);
 	tracefs_trace_off(l->instance);
 }
@@ -728,7 +732,7 @@ void bp_live_destroy(struct bp_live *l)
 	if (!l)
 		return;
 	stop_arming(l);
-	for (size_t i = 0; l->cpus && i <= l->n_cpus; i++) {
+	for (size_t i = 0; l->cpus && i < l->n_queues; i++) {
 		bp_closep(&l->cpus[i].fd);
 		kbuffer_free(l->cpus[i].kbuf);
 		free(l->cpus[i].queue);
@@ -741,7 +745,7 @@ void bp_live_destroy(struct bp_live *l)
 	}
 	if (l->probe_made)
 		remove_probes(group_is, l->name);
-	bp_sleeps_destroy(l->sleeps);
+	bp_sched_bpf_destroy(l->bpf);
 	tep_free(l->kallsyms);
 	bp_tep_deinit(&l->tep);
 	for (size_t i = 0; i < l->n_texts; i++)
@@ -783,7 +787,8 @@ static size_t add_threads(struct bp_live *l)
 	}
 	if (d)
 		closedir(d);
-	if (n)
+	/* That has a price at every switch, and BPF does without. */
+	if (n && (!l->bpf || l->stats.kvm))
 		tracefs_instance_file_append(l->instance, "set_event_pid", bp_strbuf_str(&sb));
 	return n;
 }
@@ -808,8 +813,8 @@ struct bp_err *bp_live_attach(struct bp_live *l, pid_t pid, struct bp_trace_writ
 		before = n;
 	if (!before)
 		return bp_err_os(ESRCH, "process %d", (int)pid);
-	if (l->sleeps)
-		err = bp_sleeps_follow(l->sleeps, pid);
+	if (l->bpf)
+		err = bp_sched_bpf_attach(l->bpf, pid);
 	snprintf(path, sizeof(path), "/proc/%d/task", (int)pid);
 	d = opendir(path);
 	while (d && !err && (e = readdir(d))) {
@@ -890,7 +895,7 @@ static struct bp_err *thread_of(struct bp_live *l, uint32_t tid, size_t *ret)
 		return err;
 	*ret = l->n_threads++;
 	t = &l->threads[*ret];
-	*t = (struct bp_live_thread){.tid = tid, .asked = NOT_HERE, .woken = NOT_HERE};
+	*t = (struct bp_live_thread){.tid = tid, .asked = NOT_HERE};
 	task_path(l, tid, "/comm", path, sizeof(path));
 	fd = open(path, O_RDONLY | O_CLOEXEC);
 	if (fd >= 0) {
@@ -1165,6 +1170,9 @@ static BP_MUST_CHECK struct bp_err *on_event(struct bp_live *l, struct cpu *c, c
 			l->threads[t].kvm = true;
 		break;
 	case EV_LOCK:
+		/* The probe is on the binary, which others may run as well. */
+		if (!pid || !l->threads[t].ours)
+			return NULL;
 		w.kind = BP_WAIT_LOCK_WANT;
 		w.addr = l->opts.probe_any_mutex ? field(l, d, F_ARG2, rec, len) : l->opts.bql;
 		if (pid)
@@ -1310,19 +1318,11 @@ static void find_takes(struct bp_live *l, uint64_t horizon)
 {
 	for (size_t i = l->n_looked; i < l->n_batch; i++) {
 		const struct bp_wait *w = &l->batch[i];
-		uint32_t *at = w->thread && w->kind != BP_WAIT_LOST
+		uint32_t *at = w->thread && w->kind != BP_WAIT_WAKE && w->kind != BP_WAIT_LOST
 				   ? table_find(&l->by_tid, (uint64_t)w->thread + 1)
 				   : NULL;
 		struct bp_live_thread *t = at ? &l->threads[*at] : NULL;
 
-		if (w->kind == BP_WAIT_WAKE) {
-			at = table_find(&l->by_tid, (uint64_t)w->other + 1);
-			if (at)
-				l->threads[*at].woken = i;
-			continue;
-		}
-		if (t && w->kind == BP_WAIT_OUT)
-			t->woken = NOT_HERE;
 		/* Scheduling says nothing: it happens anywhere. */
 		if (!t || w->kind == BP_WAIT_OUT || w->kind == BP_WAIT_IN || w->kind == BP_WAIT_SAMPLE)
 			continue;
@@ -1337,7 +1337,7 @@ static void find_takes(struct bp_live *l, uint64_t horizon)
 			t->waiting = true;
 		if (w->kind == BP_WAIT_LOCK_WANT)
 			t->wants = true;
-		t->asked = w->kind == BP_WAIT_FUTEX_RET && w->flags & BP_WAIT_UNSEEN ? t->woken : i;
+		t->asked = i;
 	}
 	l->n_looked = l->n_batch;
 	/* Who has done nothing since for long enough has it, too. */
@@ -1365,7 +1365,6 @@ static void forget_batch(struct bp_live *l, size_t n)
 		struct bp_live_thread *t = &l->threads[i];
 
 		t->asked = t->asked == NOT_HERE || t->asked < n ? NOT_HERE : t->asked - n;
-		t->woken = t->woken == NOT_HERE || t->woken < n ? NOT_HERE : t->woken - n;
 	}
 }
 
@@ -1444,10 +1443,10 @@ static struct bp_live_thread *known(const struct bp_live *l, uint32_t tid)
 	return at ? &l->threads[*at] : NULL;
 }
 
-/* @ret: id of a stack of sleeps.h, from where the scheduler was called; 0: not to be had */
+/* @ret: id of a stack of the BPF programs, from where the scheduler was called; 0: not to be had */
 static BP_MUST_CHECK struct bp_err *bpf_stack(struct bp_live *l, int32_t stack, uint32_t *ret)
 {
-	uint64_t frames[BP_SLEEPS_FRAMES];
+	uint64_t frames[BP_SCHED_FRAMES];
 	uint32_t *have = table_find(&l->bpf_stacks, (uint64_t)stack + 1);
 	struct bp_err *err = NULL;
 	size_t n, skip = 0;
@@ -1456,7 +1455,7 @@ static BP_MUST_CHECK struct bp_err *bpf_stack(struct bp_live *l, int32_t stack, 
 		*ret = *have;
 		return NULL;
 	}
-	n = bp_sleeps_stack(l->sleeps, stack, frames);
+	n = bp_sched_bpf_stack(l->bpf, stack, frames);
 	/* First come the program and what calls it. */
 	for (size_t i = 0; l->kallsyms && i < n; i++) {
 		const char *name = tep_find_function(l->kallsyms, frames[i]);
@@ -1472,80 +1471,145 @@ static BP_MUST_CHECK struct bp_err *bpf_stack(struct bp_live *l, int32_t stack, 
 	return err ? err : table_add(&l->bpf_stacks, (uint64_t)stack + 1, *ret);
 }
 
-/*
- * A thread leaves the CPU: gets its kernel stack. A sleep in futex(2) is a call, from here until the thread
- * has a CPU again; where its stack was not taken, it is that of another one.
- */
-static BP_MUST_CHECK struct bp_err *leave_cpu(struct bp_live *l, const struct cpu *c,
-					      struct bp_live_thread *t, struct bp_wait *w)
+/* The bits of a task's state as sched_switch's event has them: only parked and dead are others. */
+static uint64_t reported_state(uint32_t state)
 {
-	const struct bp_sleep *a = bp_sleeps_match(l->sleeps, c->nr, w->thread, w->time_ns);
-	struct bp_wait call = {
-	    .kind = BP_WAIT_FUTEX, .time_ns = w->time_ns, .thread = w->thread, .cpu = w->cpu};
-	bool sleeps = a && w->state == 'S' && !(w->flags & BP_WAIT_PREEMPTED) && bp_sleeps_in_futex(a);
+	if (state & BP_SCHED_PREEMPTED)
+		return 0x100;
+	if (state & 0x80) /* TASK_DEAD */
+		return 0x10;
+	/* TASK_IDLE: uninterruptible, and no load. */
+	return (state & 0x402) == 0x402 ? 0x80 : state & 0x7f;
+}
+
+/*
+ * A thread leaves the CPU. A sleep in futex(2) is a call, from here until the thread has a CPU again; where
+ * its stack was not taken, it is that of another one.
+ */
+static BP_MUST_CHECK struct bp_err *bpf_out(struct bp_live *l, struct cpu *c, struct bp_live_thread *t,
+					    const struct bp_sched_event *e)
+{
+	struct bp_wait w = {.kind = BP_WAIT_OUT,
+			    .time_ns = e->time_ns,
+			    .thread = e->tid,
+			    .cpu = (uint16_t)e->cpu,
+			    .other = e->other};
+	struct bp_wait call = w;
+	struct bp_err *err = NULL;
+	bool sleeps;
+
+	set_state(&w, reported_state(e->state));
+	sleeps = w.state == 'S' && bp_sched_bpf_in_futex(e);
+	if (e->stack >= 0)
+		err = bpf_stack(l, e->stack, &w.kstack);
+	if (sleeps && w.kstack)
+		l->futex_stack = t->futex_stack = w.kstack;
+	else if (sleeps)
+		w.kstack = t->futex_stack ? t->futex_stack : l->futex_stack;
+	if (!err && sleeps && is_wait(e->op)) {
+		call.kind = BP_WAIT_FUTEX;
+		call.addr = e->addr;
+		call.other = e->op;
+		call.value = e->val;
+		err = push(c, &call);
+	}
+	return err ? err : push(c, &w);
+}
+
+/* A wake-up, with the futex call of who does it: that is all that is known of the call. */
+static BP_MUST_CHECK struct bp_err *bpf_wake(struct cpu *c, const struct bp_sched_event *e)
+{
+	struct bp_wait w = {.kind = BP_WAIT_WAKE,
+			    .time_ns = e->time_ns,
+			    .thread = e->tid,
+			    .cpu = (uint16_t)e->cpu,
+			    .other = e->other,
+			    .flags = e->what & BP_SCHED_IRQ ? BP_WAIT_IRQ : 0};
+	bool in_futex = !w.flags && bp_sched_bpf_in_futex(e) && !is_wait(e->op);
+	struct bp_wait call = w;
 	struct bp_err *err = NULL;
 
-	if (a && a->stack >= 0)
-		err = bpf_stack(l, a->stack, &w->kstack);
-	if (err || !sleeps)
-		return err;
-	if (w->kstack)
-		l->futex_stack = t->futex_stack = w->kstack;
-	else
-		w->kstack = t->futex_stack ? t->futex_stack : l->futex_stack;
-	if (!is_wait(a->op))
-		return NULL;
-	t->sleeps = true;
-	t->addr = call.addr = a->addr;
-	call.other = a->op;
-	call.value = a->val;
-	return put(l, &call);
-}
-
-/* Whoever wakes a thread that sleeps in futex(2) is in a call on the same word: signals and requeued waits
- * are rare. */
-static BP_MUST_CHECK struct bp_err *wake_by_futex(struct bp_live *l, const struct bp_wait *w, uint64_t addr)
-{
-	struct bp_wait call = *w;
-	struct bp_err *err;
-
-	call.kind = BP_WAIT_FUTEX;
-	call.addr = addr;
-	call.other = FUTEX_WAKE_PRIVATE;
-	call.value = 1;
-	err = put(l, &call);
+	if (in_futex) {
+		call.kind = BP_WAIT_FUTEX;
+		call.addr = e->addr;
+		call.other = e->op;
+		call.value = e->val;
+		err = push(c, &call);
+	}
 	if (!err)
-		err = put(l, w);
+		err = push(c, &w);
+	if (err || !in_futex)
+		return err;
 	call = (struct bp_wait){
-	    .kind = BP_WAIT_FUTEX_RET, .time_ns = w->time_ns, .thread = w->thread, .cpu = w->cpu, .value = 1};
-	return err ? err : put(l, &call);
+	    .kind = BP_WAIT_FUTEX_RET, .time_ns = w.time_ns, .thread = w.thread, .cpu = w.cpu, .value = 1};
+	return push(c, &call);
 }
 
-/* A record, with the futex call that belongs to it. */
-static BP_MUST_CHECK struct bp_err *take_turn(struct bp_live *l, const struct cpu *c, struct bp_wait *w)
+static BP_MUST_CHECK struct bp_err *on_bpf(void *self, const struct bp_sched_event *e)
+{
+	struct bp_live *l = self;
+	struct bp_wait w = {
+	    .time_ns = e->time_ns, .cpu = (uint16_t)e->cpu, .thread = e->tid, .other = e->other};
+	struct bp_err *err = NULL;
+	size_t at = 0, other = 0;
+	struct cpu *c;
+
+	if (e->cpu >= l->n_queues - l->n_cpus - 1)
+		return NULL;
+	c = &l->cpus[l->n_cpus + 1 + e->cpu];
+	l->stats.events++;
+	if (e->tid)
+		err = set_comm(l, e->tid, (const uint8_t *)e->comm, e->time_ns, &at);
+	if (!err && e->other)
+		err = thread_of(l, e->other, &other);
+	/* One that is gone before anybody looks is known by the process that the programs are for. */
+	if (!err && e->what & BP_SCHED_OUT)
+		err = is_ours(l, at);
+	if (!err && e->what & BP_SCHED_IN)
+		err = is_ours(l, other);
+	if (!err && e->what & BP_SCHED_OUT)
+		err = bpf_out(l, c, &l->threads[at], e);
+	if (!err && e->what & BP_SCHED_IN) {
+		w.kind = BP_WAIT_IN;
+		w.thread = e->other;
+		w.other = e->tid;
+		err = push(c, &w);
+	}
+	if (!err && e->what & BP_SCHED_WAKE)
+		err = bpf_wake(c, e);
+	if (e->time_ns > l->bpf_ns) {
+		l->bpf_ns = e->time_ns;
+		l->bpf_queue = c;
+	}
+	return err;
+}
+
+/* A record of one that was asleep in futex(2) ends that call, but for the switch right behind the call
+ * itself. */
+static BP_MUST_CHECK struct bp_err *take_turn(struct bp_live *l, const struct bp_wait *w)
 {
 	bool own = w->kind != BP_WAIT_SAMPLE && w->kind != BP_WAIT_LOST;
-	struct bp_live_thread *t = own ? known(l, w->thread) : NULL, *woken;
+	struct bp_live_thread *t = own ? known(l, w->thread) : NULL;
 	struct bp_wait ret = {
 	    .kind = BP_WAIT_FUTEX_RET, .time_ns = w->time_ns, .thread = w->thread, .cpu = w->cpu};
-	bool returns = t && t->sleeps;
+	bool goes = t && t->sleeps == SLEEP_BEGINS && w->kind == BP_WAIT_OUT;
+	bool returns = t && t->sleeps && !goes;
 	struct bp_err *err = NULL;
 
-	if (returns)
-		t->sleeps = false;
-	/* It does something, so it is back; not all switches are traced (see analyzers/waits.c). */
-	if (returns && w->kind != BP_WAIT_IN) {
-		ret.flags = BP_WAIT_UNSEEN;
-		err = put(l, &ret);
+	for (size_t i = 0; w->kind == BP_WAIT_LOST && i < l->n_threads; i++) {
+		l->threads[i].sleeps = SLEEP_NONE;
+		l->threads[i].wants = l->threads[i].waiting = false;
 	}
-	if (!err && w->kind == BP_WAIT_OUT && t)
-		err = leave_cpu(l, c, t, w);
-	if (err)
-		return err;
-	woken = w->kind == BP_WAIT_WAKE && !(w->flags & BP_WAIT_IRQ) ? known(l, w->other) : NULL;
-	if (woken && woken->sleeps && t && t->ours)
-		return wake_by_futex(l, w, woken->addr);
-	err = put(l, w);
+	if (goes)
+		t->sleeps = SLEEP_GOES_ON;
+	else if (returns)
+		t->sleeps = SLEEP_NONE;
+	if (returns && w->kind != BP_WAIT_IN)
+		err = put(l, &ret);
+	if (!err)
+		err = put(l, w);
+	if (t && w->kind == BP_WAIT_FUTEX && is_wait(w->other))
+		t->sleeps = SLEEP_BEGINS;
 	if (!err && returns && w->kind == BP_WAIT_IN)
 		err = put(l, &ret);
 	return err;
@@ -1559,7 +1623,7 @@ static BP_MUST_CHECK struct bp_err *merge(struct bp_live *l, uint64_t horizon)
 	for (;;) {
 		struct cpu *first = NULL;
 
-		for (size_t i = 0; i <= l->n_cpus; i++) {
+		for (size_t i = 0; i < l->n_queues; i++) {
 			struct cpu *c = &l->cpus[i];
 
 			if (c->at < c->n && c->queue[c->at].time_ns <= horizon &&
@@ -1568,8 +1632,8 @@ static BP_MUST_CHECK struct bp_err *merge(struct bp_live *l, uint64_t horizon)
 		}
 		if (!first)
 			return NULL;
-		if (l->sleeps)
-			err = take_turn(l, first, &first->queue[first->at++]);
+		if (l->bpf)
+			err = take_turn(l, &first->queue[first->at++]);
 		else
 			err = put(l, &first->queue[first->at++]);
 		if (err)
@@ -1577,35 +1641,26 @@ static BP_MUST_CHECK struct bp_err *merge(struct bp_live *l, uint64_t horizon)
 	}
 }
 
-/* A thread that is gone before anybody looks is known by the process that the program is for. */
-static BP_MUST_CHECK struct bp_err *on_sleep(void *self, uint32_t tid)
-{
-	struct bp_live *l = self;
-	size_t t;
-	struct bp_err *err = thread_of(l, tid, &t);
-
-	return err ? err : is_ours(l, t);
-}
-
-/* Sleeps that did not fit: who waits for what, and has which lock, is not known here. */
-static BP_MUST_CHECK struct bp_err *read_sleeps(struct bp_live *l)
+/* What did not fit is lost, behind all that did: who waits for what, and has which lock, is not known from
+ * there on. */
+static BP_MUST_CHECK struct bp_err *read_bpf(struct bp_live *l)
 {
 	struct bp_wait w = {.kind = BP_WAIT_LOST, .cpu = BP_WAIT_NO_CPU};
 	uint64_t lost;
-	struct bp_err *err = bp_sleeps_read(l->sleeps, on_sleep, l, &lost);
+	struct bp_err *err = bp_sched_bpf_read(l->bpf, on_bpf, l, &lost);
 
 	if (err || !lost)
 		return err;
 	l->stats.lost += lost;
 	w.value = (int64_t)lost;
-	w.time_ns = l->n_batch ? l->batch[l->n_batch - 1].time_ns : l->last_ns + l->start_ns;
-	return put(l, &w);
+	w.time_ns = l->bpf_ns;
+	return l->bpf_queue ? push(l->bpf_queue, &w) : NULL;
 }
 
 struct bp_err *bp_live_drain(struct bp_live *l, bool all)
 {
 	uint64_t horizon = all ? UINT64_MAX : now_ns() - SETTLE_NS;
-	struct bp_err *err = l->sleeps ? read_sleeps(l) : NULL;
+	struct bp_err *err = l->bpf ? read_bpf(l) : NULL;
 	size_t n = 0;
 
 	for (size_t i = 0; i < l->n_cpus && !err; i++)
@@ -1618,7 +1673,7 @@ struct bp_err *bp_live_drain(struct bp_live *l, bool all)
 	for (; n < l->n_batch && !err && (all || l->batch[n].time_ns + TAKE_NS <= horizon); n++)
 		err = emit(l, &l->batch[n], l->takes[n]);
 	forget_batch(l, n);
-	for (size_t i = 0; i <= l->n_cpus; i++) {
+	for (size_t i = 0; i < l->n_queues; i++) {
 		struct cpu *c = &l->cpus[i];
 
 		if (!c->at)

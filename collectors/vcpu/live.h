@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Waits of a running QEMU, from the host's tracefs: an instance of our own (never the user's buffer) with the
- * scheduler's events of QEMU's threads, KVM's where there are any, and a uprobe on QEMU's function that takes
- * a lock. Calls of futex(2) come from sleeps.h, or are traced as well.
+ * Waits of a running QEMU. What the host's scheduler does with its threads comes from BPF programs
+ * (sched_bpf.h); all else from the host's tracefs, an instance of our own (never the user's buffer): KVM's
+ * events where there are any, and a uprobe on QEMU's function that takes a lock. Where BPF is not to be had,
+ * or all calls of futex(2) are wanted, the events of the scheduler and of futex(2) are in that instance as
+ * well.
  *
  * The instance is called bootprof_PID_START_NS after our process, its start time and its name space, so that
  * whoever comes next can tell which are left over from a process that was killed, and removes those.
@@ -45,10 +47,10 @@ struct bp_live_options {
 
 struct bp_live_stats {
 	uint64_t events;       /* read from the buffer, of the kinds that are recorded */
-	uint64_t lost;         /* overwritten before they were read, as the kernel counts them */
+	uint64_t lost;         /* not read before there was no room any more, as the kernel counts them */
 	uint64_t lost_unknown; /* times that something was lost and the kernel did not say how much */
 	uint64_t by_kind[BP_WAIT_KINDS];
-	char no_sleeps[160]; /* why all futex calls are recorded; "" if only those that sleep are */
+	char no_bpf[160];    /* why all futex calls are recorded; "" if only those that sleep are */
 	bool probes;         /* the uprobe is in place ... */
 	char no_probes[160]; /* ... or why it is not */
 	bool kernel_names;   /* /proc/kallsyms has addresses */
@@ -73,7 +75,7 @@ void bp_live_probe(struct bp_live *l, const struct bp_live_options *opts);
 /**
  * bp_live_attach() - all threads of a process, and those that they start, are to be traced; takes tens of ms
  * @w: recording; threads are announced in it; @log: takes the records; both borrowed until destroy
- * Errors: BP_EOS when there is no such process.
+ * Errors: BP_EOS when there is no such process; BP_EUNSUPPORTED, BP_ENOMEM.
  */
 struct bp_err *bp_live_attach(struct bp_live *l, pid_t pid, struct bp_trace_writer *w,
 			      struct bp_wait_log *log) BP_MUST_CHECK;
@@ -112,13 +114,12 @@ struct bp_live_thread {
 	bool kvm;        /* it left a guest, or entered one */
 	bool guest_lock; /* it took the big lock from code that only vCPU threads run */
 	/* Private to the collector. */
-	bool sleeps; /* in futex(2), on addr */
-	uint64_t addr;
+	/* In futex(2): its call was taken, then its switch. */
+	enum { SLEEP_NONE, SLEEP_BEGINS, SLEEP_GOES_ON } sleeps;
 	uint32_t futex_stack; /* of such a sleep, the last that is known */
 	bool wants;       /* it has entered the lock function, and nothing says that it has got the lock */
 	bool waiting;     /* meanwhile it waits in futex(2) for it */
 	size_t asked;     /* record of the batch in which it last asked for it */
-	size_t woken;     /* and in which it was last woken */
 	uint64_t comm_ts; /* when it had that name */
 };
 
