@@ -117,7 +117,7 @@ static void map(struct prog *p, uint8_t dst, int fd)
 /* Below it, what is read of another thread: pid and tgid. */
 #define OTHER (REC - 8)
 
-/* r0: the address of what is at an offset in the frame */
+/* @reg: gets the address of what is at an offset in the frame */
 static void frame(struct prog *p, uint8_t reg, int off)
 {
 	move(p, reg, BPF_REG_10);
