@@ -271,20 +271,6 @@ const char *bp_off_class_name(enum bp_off_class cls)
 	return names[cls];
 }
 
-bool bp_waits_is_wait(uint32_t op)
-{
-	switch (op & 0x7f) {
-	case 0:  /* FUTEX_WAIT */
-	case 6:  /* FUTEX_LOCK_PI */
-	case 9:  /* FUTEX_WAIT_BITSET */
-	case 11: /* FUTEX_WAIT_REQUEUE_PI */
-	case 13: /* FUTEX_LOCK_PI2 */
-		return true;
-	default:
-		return false;
-	}
-}
-
 bool bp_waits_is_mutex(uint32_t op)
 {
 	/* The C library's mutexes wait with FUTEX_WAIT_PRIVATE; QemuEvent without PRIVATE. */
@@ -358,7 +344,7 @@ struct bp_off_verdict bp_off_classify(struct bp_off_rules *r, const struct bp_of
 		return preempted(&m);
 	if (m.set & KVM_HALT)
 		return say(BP_OFF_HALT, &m, KVM_HALT, "the guest halted");
-	if (m.set & FUTEX || (!m.any && f->futex && bp_waits_is_wait(f->op)))
+	if (m.set & FUTEX || (!m.any && f->futex && bp_futex_waits(f->op)))
 		return futex(&m, f, user_marks_of(r, f->ustack));
 	if (m.set & FAULT)
 		return say(BP_OFF_FAULT, &m, FAULT, m.set & IO ? "page fault that reads" : "page fault");

@@ -418,7 +418,7 @@ static void look(struct bp_waits *w, const struct bp_wait *r)
 			l->wants = false;
 		break;
 	case BP_WAIT_FUTEX:
-		if (!bp_waits_is_wait(r->other))
+		if (!bp_futex_waits(r->other))
 			break;
 		l = live_of(w, r->thread, r->cpu, r->time_ns);
 		word = l ? word_of(w, bp_waits_word(r->addr, r->other), true) : NULL;
@@ -773,6 +773,23 @@ static void unseen(struct bp_waits *w, struct live *l, uint64_t time_ns)
 	l->since = l->off.woken_ns;
 }
 
+/* It is off the CPU, since @since_ns, as @r says. */
+static void begin_off(struct bp_waits *w, struct live *l, const struct bp_wait *r, uint64_t since_ns)
+{
+	l->state = OFF;
+	l->since = since_ns;
+	l->woken_by = NO_THREAD;
+	l->off = (struct bp_off){
+	    .thread = l->thread,
+	    .out = *r,
+	    .waker = NO_THREAD,
+	    .why = why(w, l, r),
+	    .futex = l->in_futex,
+	    .addr = l->in_futex ? bp_waits_word(l->call.addr, l->call.op) : 0,
+	};
+	l->off.out.time_ns = since_ns;
+}
+
 static void set_woken(struct live *l, uint32_t waker, bool irq, uint64_t time_ns)
 {
 	l->off.woken_ns = time_ns;
@@ -820,17 +837,7 @@ static void take_out(struct bp_waits *w, const struct bp_wait *r)
 		/* It was running since it was first heard of, but for how long before that is not known. */
 		t->running_ns += r->time_ns - l->since;
 	}
-	l->state = OFF;
-	l->since = r->time_ns;
-	l->woken_by = NO_THREAD;
-	l->off = (struct bp_off){
-	    .thread = l->thread,
-	    .out = *r,
-	    .waker = NO_THREAD,
-	    .why = why(w, l, r),
-	    .futex = l->in_futex,
-	    .addr = l->in_futex ? bp_waits_word(l->call.addr, l->call.op) : 0,
-	};
+	begin_off(w, l, r, r->time_ns);
 	t->n[l->off.why.cls]++;
 	if (l->in_futex && r->kstack)
 		l->call.kstack = r->kstack;
@@ -930,7 +937,7 @@ static void end_call(struct bp_waits *w, struct live *l, uint64_t time_ns, bool 
 	struct lock *k = bp_waits_is_mutex(l->call.op) ? lock_of(w, l->call.addr) : NULL;
 
 	l->in_futex = false;
-	if (!bp_waits_is_wait(l->call.op))
+	if (!bp_futex_waits(l->call.op))
 		return;
 	l->call.exit_ns = time_ns > l->call.enter_ns ? time_ns : l->call.enter_ns;
 	l->call.open = open;
@@ -983,7 +990,7 @@ static void take_futex(struct bp_waits *w, const struct bp_wait *r)
 			set_holder(w, k, NO_THREAD, 0);
 		if (k)
 			add_waiter(w, k, l);
-	} else if (!bp_waits_is_wait(r->other)) {
+	} else if (!bp_futex_waits(r->other)) {
 		/* Nobody but who had the lock wakes those who wait for it. */
 		k = lock_of(w, r->addr);
 		if (k)
@@ -1081,20 +1088,10 @@ static void take_lock(struct bp_waits *w, const struct bp_wait *r)
 /* Blocked, and nothing was heard of it before: so it has been since recording began. */
 static void off_from_the_start(struct bp_waits *w, struct live *l, const struct bp_wait *r)
 {
-	l->state = OFF;
-	l->since = w->lost ? r->time_ns : w->first_ns;
 	remove_waiter(w, l);
 	l->in_futex = r->addr != 0;
 	l->call = (struct bp_futex_wait){.addr = r->addr, .op = r->other};
-	l->off = (struct bp_off){
-	    .thread = l->thread,
-	    .out = *r,
-	    .waker = NO_THREAD,
-	    .why = why(w, l, r),
-	    .futex = l->in_futex,
-	    .addr = l->in_futex ? bp_waits_word(r->addr, r->other) : 0,
-	};
-	l->off.out.time_ns = l->since;
+	begin_off(w, l, r, w->lost ? r->time_ns : w->first_ns);
 	/* How long the wait was is not known. */
 	l->in_futex = false;
 }

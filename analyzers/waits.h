@@ -175,10 +175,8 @@ static inline void bp_waits_destroyp(struct bp_waits **w)
 	bp_waits_destroy(*w);
 }
 
-/** bp_waits_is_mutex() - whether a futex operation is that of a mutex; _is_wait() - whether it waits at all
- */
+/** bp_waits_is_mutex() - whether a futex operation is that of a mutex */
 bool bp_waits_is_mutex(uint32_t op);
-bool bp_waits_is_wait(uint32_t op);
 
 /** bp_waits_word() - the object that a futex word belongs to: condition variables have two words */
 static inline uint64_t bp_waits_word(uint64_t addr, uint32_t op)

@@ -673,6 +673,9 @@ struct bp_err *bp_record_waits_summary(const struct bp_record_waits *rw, char **
 	bp_strbuf_addf(&sb, "waits: %s records of %u threads", n, rw->n_threads);
 	if (!bp_live_stats(rw->live)->probes)
 		bp_strbuf_adds(&sb, ", lock holders from wake-ups only");
+	if (*bp_live_stats(rw->live)->no_bpf)
+		bp_strbuf_addf(&sb, ", all futex calls, which costs more (%s)",
+			       bp_live_stats(rw->live)->no_bpf);
 	if (lost)
 		bp_strbuf_addf(&sb, ", %s%llu events lost",
 			       bp_live_stats(rw->live)->lost_unknown ? "at least " : "",

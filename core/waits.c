@@ -332,3 +332,18 @@ const char *bp_thread_role(const char *comm, uint16_t *vcpu)
 		return "worker";
 	return !strcmp(comm, "call_rcu") ? "RCU" : "";
 }
+
+bool bp_futex_waits(uint32_t op)
+{
+	/* Without FUTEX_PRIVATE_FLAG and FUTEX_CLOCK_REALTIME. */
+	switch (op & ~UINT32_C(0x180)) {
+	case 0:  /* FUTEX_WAIT */
+	case 6:  /* FUTEX_LOCK_PI */
+	case 9:  /* FUTEX_WAIT_BITSET */
+	case 11: /* FUTEX_WAIT_REQUEUE_PI */
+	case 13: /* FUTEX_LOCK_PI2 */
+		return true;
+	default:
+		return false;
+	}
+}

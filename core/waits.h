@@ -67,6 +67,9 @@ enum bp_wait_kind {
 
 #define BP_WAIT_NO_CPU UINT16_MAX
 
+/** bp_futex_waits() - whether an operation of futex(2), with its flags, is one that waits */
+bool bp_futex_waits(uint32_t op);
+
 struct bp_wait {
 	uint64_t time_ns;
 	uint64_t addr;

@@ -1422,20 +1422,6 @@ static BP_MUST_CHECK struct bp_err *put(struct bp_live *l, const struct bp_wait 
 	return NULL;
 }
 
-static bool is_wait(uint32_t op)
-{
-	switch (op & ~(uint32_t)(FUTEX_PRIVATE_FLAG | FUTEX_CLOCK_REALTIME)) {
-	case FUTEX_WAIT:
-	case FUTEX_LOCK_PI:
-	case FUTEX_WAIT_BITSET:
-	case FUTEX_WAIT_REQUEUE_PI:
-	case FUTEX_LOCK_PI2:
-		return true;
-	default:
-		return false;
-	}
-}
-
 static struct bp_live_thread *known(const struct bp_live *l, uint32_t tid)
 {
 	uint32_t *at = tid ? table_find(&l->by_tid, (uint64_t)tid + 1) : NULL;
@@ -1506,7 +1492,7 @@ static BP_MUST_CHECK struct bp_err *bpf_out(struct bp_live *l, struct cpu *c, st
 		l->futex_stack = t->futex_stack = w.kstack;
 	else if (sleeps)
 		w.kstack = t->futex_stack ? t->futex_stack : l->futex_stack;
-	if (!err && sleeps && is_wait(e->op)) {
+	if (!err && sleeps && bp_futex_waits(e->op)) {
 		call.kind = BP_WAIT_FUTEX;
 		call.addr = e->addr;
 		call.other = e->op;
@@ -1525,7 +1511,7 @@ static BP_MUST_CHECK struct bp_err *bpf_wake(struct cpu *c, const struct bp_sche
 			    .cpu = (uint16_t)e->cpu,
 			    .other = e->other,
 			    .flags = e->what & BP_SCHED_IRQ ? BP_WAIT_IRQ : 0};
-	bool in_futex = !w.flags && bp_sched_bpf_in_futex(e) && !is_wait(e->op);
+	bool in_futex = !w.flags && bp_sched_bpf_in_futex(e) && !bp_futex_waits(e->op);
 	struct bp_wait call = w;
 	struct bp_err *err = NULL;
 
@@ -1608,7 +1594,7 @@ static BP_MUST_CHECK struct bp_err *take_turn(struct bp_live *l, const struct bp
 		err = put(l, &ret);
 	if (!err)
 		err = put(l, w);
-	if (t && w->kind == BP_WAIT_FUTEX && is_wait(w->other))
+	if (t && w->kind == BP_WAIT_FUTEX && bp_futex_waits(w->other))
 		t->sleeps = SLEEP_BEGINS;
 	if (!err && returns && w->kind == BP_WAIT_IN)
 		err = put(l, &ret);

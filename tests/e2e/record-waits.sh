@@ -19,8 +19,9 @@ asleep=$!
 "$BOOTPROF" record -q --waits --futex=sleeping --pid $asleep --duration 100ms -o "$T/none" 2> "$T/err" ||
 	skip_all "no BPF programs: $(cat "$T/err")"
 # Without the right to load them, all futex calls are traced instead, and the recording says so.
-without=(setpriv --bounding-set=-sys_admin,-bpf,-perfmon "$BOOTPROF" record -q --waits --pid $asleep --duration 100ms)
+without=(setpriv --bounding-set=-sys_admin,-bpf,-perfmon "$BOOTPROF" record --waits --pid $asleep --duration 100ms)
 status 0 'without BPF: status 0' "${without[@]}" -o "$T/a"
+one_line 'without BPF: so does the summary' 'all futex calls.*no permission'
 "$BOOTPROF" info -i "$T/a" > "$T/info"
 like 'without BPF: the recording says so' 'waits_futex +all calls of futex\(2\): BPF: .*no permission' "$T/info"
 status 1 'without BPF: --futex=sleeping is refused' "${without[@]}" --futex=sleeping -o "$T/none"
