@@ -56,7 +56,8 @@ struct live {
 	uint32_t held_site;
 	uint32_t n_held;             /* locks that it is the holder of */
 	uint64_t back_ns;            /* when it last got a CPU again, */
-	enum bp_off_class back_from; /* and why it had left it */
+	enum bp_off_class back_from; /* and why it had left it, */
+	uint64_t back_addr;          /* for which futex; 0: none */
 	uint32_t ustack;             /* of its last futex call */
 	struct held held[HOLDERS];   /* who had the lock while it waited for it, */
 	size_t n_held_by;            /* as many */
@@ -594,12 +595,14 @@ static void held_meanwhile(struct bp_waits *w, const struct lock *k, struct live
 	uint64_t from_ns = k->since_ns > l->call.enter_ns ? k->since_ns : l->call.enter_ns;
 	uint64_t ns = until_ns > from_ns ? until_ns - from_ns : 0;
 	struct held *one = NULL, *best = l->held;
-	enum bp_off_class was = by->state == OFF        ? by->off.why.cls
-				: by->back_ns > from_ns ? by->back_from
-							: BP_OFF_CLASSES;
+	enum bp_off_class was = BP_OFF_CLASSES;
 
 	if (by == l)
 		return;
+	if (by->state == OFF)
+		was = by->off.why.cls;
+	else if (by->back_ns > from_ns && by->back_addr != k->addr) /* not while it waited for it itself */
+		was = by->back_from;
 	for (size_t i = 0; i < l->n_held_by && !one; i++)
 		one = l->held[i].by == h->by ? &l->held[i] : NULL;
 	if (!one && l->n_held_by < HOLDERS) {
@@ -769,6 +772,7 @@ static void unseen(struct bp_waits *w, struct live *l, uint64_t time_ns)
 		return;
 	l->back_ns = l->off.woken_ns;
 	l->back_from = l->off.why.cls;
+	l->back_addr = l->off.addr;
 	l->state = RUNNING;
 	l->since = l->off.woken_ns;
 }
@@ -856,6 +860,7 @@ static void take_in(struct bp_waits *w, const struct bp_wait *r)
 		end_off(w, l, r->time_ns, false);
 		l->back_ns = r->time_ns;
 		l->back_from = l->off.why.cls;
+		l->back_addr = l->off.addr;
 	}
 	l->state = RUNNING;
 	l->since = r->time_ns;
