@@ -1175,9 +1175,8 @@ static BP_MUST_CHECK struct bp_err *on_event(struct bp_live *l, struct cpu *c, c
 			return NULL;
 		w.kind = BP_WAIT_LOCK_WANT;
 		w.addr = l->opts.probe_any_mutex ? field(l, d, F_ARG2, rec, len) : l->opts.bql;
-		if (pid)
-			err = site_of(l, field(l, d, F_ARG0, rec, len),
-				      (uint32_t)field(l, d, F_ARG1, rec, len), t, &w.other);
+		err = site_of(l, field(l, d, F_ARG0, rec, len), (uint32_t)field(l, d, F_ARG1, rec, len), t,
+			      &w.other);
 		break;
 	default:
 		return NULL;
@@ -1468,6 +1467,18 @@ static uint64_t reported_state(uint32_t state)
 	return (state & 0x402) == 0x402 ? 0x80 : state & 0x7f;
 }
 
+/* The call of futex(2) that the thread of @w is in then. */
+static struct bp_wait futex_call(const struct bp_wait *w, const struct bp_sched_event *e)
+{
+	return (struct bp_wait){.kind = BP_WAIT_FUTEX,
+				.time_ns = w->time_ns,
+				.thread = w->thread,
+				.cpu = w->cpu,
+				.addr = e->addr,
+				.other = e->op,
+				.value = e->val};
+}
+
 /*
  * A thread leaves the CPU. A sleep in futex(2) is a call, from here until the thread has a CPU again; where
  * its stack was not taken, it is that of another one.
@@ -1480,7 +1491,7 @@ static BP_MUST_CHECK struct bp_err *bpf_out(struct bp_live *l, struct cpu *c, st
 			    .thread = e->tid,
 			    .cpu = (uint16_t)e->cpu,
 			    .other = e->other};
-	struct bp_wait call = w;
+	struct bp_wait call = futex_call(&w, e);
 	struct bp_err *err = NULL;
 	bool sleeps;
 
@@ -1492,13 +1503,8 @@ static BP_MUST_CHECK struct bp_err *bpf_out(struct bp_live *l, struct cpu *c, st
 		l->futex_stack = t->futex_stack = w.kstack;
 	else if (sleeps)
 		w.kstack = t->futex_stack ? t->futex_stack : l->futex_stack;
-	if (!err && sleeps && bp_futex_waits(e->op)) {
-		call.kind = BP_WAIT_FUTEX;
-		call.addr = e->addr;
-		call.other = e->op;
-		call.value = e->val;
+	if (!err && sleeps && bp_futex_waits(e->op))
 		err = push(c, &call);
-	}
 	return err ? err : push(c, &w);
 }
 
@@ -1512,16 +1518,11 @@ static BP_MUST_CHECK struct bp_err *bpf_wake(struct cpu *c, const struct bp_sche
 			    .other = e->other,
 			    .flags = e->what & BP_SCHED_IRQ ? BP_WAIT_IRQ : 0};
 	bool in_futex = !w.flags && bp_sched_bpf_in_futex(e) && !bp_futex_waits(e->op);
-	struct bp_wait call = w;
+	struct bp_wait call = futex_call(&w, e);
 	struct bp_err *err = NULL;
 
-	if (in_futex) {
-		call.kind = BP_WAIT_FUTEX;
-		call.addr = e->addr;
-		call.other = e->op;
-		call.value = e->val;
+	if (in_futex)
 		err = push(c, &call);
-	}
 	if (!err)
 		err = push(c, &w);
 	if (err || !in_futex)
@@ -1540,7 +1541,8 @@ static BP_MUST_CHECK struct bp_err *on_bpf(void *self, const struct bp_sched_eve
 	size_t at = 0, other = 0;
 	struct cpu *c;
 
-	if (e->cpu >= l->n_queues - l->n_cpus - 1)
+	/* The programs run since bp_live_attach(). */
+	if (e->cpu >= l->n_queues - l->n_cpus - 1 || e->time_ns < l->start_ns)
 		return NULL;
 	c = &l->cpus[l->n_cpus + 1 + e->cpu];
 	l->stats.events++;

@@ -123,7 +123,7 @@ for ((i = 0; i < BOOTS; i++)); do
 	qemu=
 done
 awk '
-	$1 == "bare" { bare = $2; cpu = $3; round++ }
+	$1 == "bare" { bare = $2; cpu = $3 }
 	!($1 in n) { order[++modes] = $1 }
 	{
 		n[$1]++
