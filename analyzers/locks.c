@@ -37,6 +37,8 @@ static void on_futex(void *ctx, const struct bp_waits *w, const struct bp_futex_
 	if (!bp_waits_listed(x->a->query, w, f->thread))
 		return;
 	if (!bp_waits_is_mutex(f->op)) {
+		if (f->before)
+			return;
 		bp_tally_add(&x->others, (uint64_t[6]){bp_waits_word(f->addr, f->op), f->op & 0x7f},
 			     f->exit_ns - f->enter_ns);
 		bp_tally_add(&x->others_by,
@@ -325,13 +327,35 @@ static void guest_function(struct bp_locks *x, uint64_t row, uint64_t caller)
 	}
 }
 
+static const char *how_name(enum bp_holder_how how)
+{
+	static const char *const names[] = {
+	    [BP_HOLDER_UNKNOWN] = "",
+	    [BP_HOLDER_WAKER] = "last waker",
+	    [BP_HOLDER_OWNER] = "mutex owner",
+	    [BP_HOLDER_EVENTS] = "lock events",
+	};
+
+	return names[how];
+}
+
+static const char *was_name(enum bp_off_class was)
+{
+	return was == BP_OFF_CLASSES ? "running" : bp_off_class_name(was);
+}
+
+static void lock_name(struct bp_locks *x, uint64_t addr, struct bp_cell *c)
+{
+	const char *how;
+
+	if (addr == NOT_RECORDED)
+		bp_cell_str(c, "(address not recorded)");
+	else
+		bp_waits_lock_name(x->w, addr, &x->text, &how);
+}
+
 static void cell(void *ctx, size_t i, size_t field, struct bp_cell *c)
 {
-	static const char *const from[] = {
-	    [BP_HOLDER_UNKNOWN] = "",
-	    [BP_HOLDER_EVENTS] = "lock events",
-	    [BP_HOLDER_WAKER] = "last waker",
-	};
 	const struct table *t = ctx;
 	struct bp_locks *x = t->x;
 	const struct bp_tally_row *row = &t->sums->rows[t->index[i]];
@@ -341,10 +365,7 @@ static void cell(void *ctx, size_t i, size_t field, struct bp_cell *c)
 	bp_strbuf_clear(&x->text);
 	switch (t->cols[field]) {
 	case L_LOCK:
-		if (key[0] == NOT_RECORDED)
-			bp_cell_str(c, "(address not recorded)");
-		else
-			bp_waits_lock_name(x->w, key[0], &x->text, &how);
+		lock_name(x, key[0], c);
 		break;
 	case L_ADDRESS:
 		if (key[0] != NOT_RECORDED)
@@ -386,13 +407,11 @@ static void cell(void *ctx, size_t i, size_t field, struct bp_cell *c)
 			bp_cell_str(c, x->w->threads[key[1]].role);
 		break;
 	case L_HOW:
-		bp_cell_str(c, from[key[2] & 0xff]);
+		bp_cell_str(c, how_name((enum bp_holder_how)(key[2] & 0xff)));
 		break;
 	case L_WAS:
 		if (key[2] & 0xff)
-			bp_cell_str(c, key[2] >> 8 == BP_OFF_CLASSES
-					   ? "running"
-					   : bp_off_class_name((enum bp_off_class)(key[2] >> 8)));
+			bp_cell_str(c, was_name((enum bp_off_class)(key[2] >> 8)));
 		break;
 	case L_SITE:
 		if (t->which == HOLDERS && key[3])
@@ -493,6 +512,148 @@ static struct bp_err *table(struct bp_locks *x, struct bp_report *r, enum which 
 	return bp_view_add(x->a, r, &v);
 }
 
+/* ---- waits that are not over ---- */
+
+enum {
+	O_LOCK,
+	O_ADDRESS,
+	O_THREAD,
+	O_ROLE,
+	O_SINCE,
+	O_WAITED,
+	O_HOLDER,
+	O_HOLDER_ROLE,
+	O_HOLDER_IS,
+	O_HOLDER_WHERE,
+	O_HOW,
+	O_GUEST,
+	O_STACK,
+	O_HOLDER_STACK
+};
+
+static const struct bp_field open_fields[] = {
+    LOCK,
+    ADDRESS,
+    THREAD,
+    ROLE,
+    {"since_ns", "SINCE", BP_COL_NS, false},
+    {"waited_ns", "WAITED", BP_COL_NS, false},
+    {"holder", "HELD BY", BP_COL_STR, false},
+    {"holder_role", "ITS ROLE", BP_COL_STR, false},
+    {"holder_is", "HOLDER IS", BP_COL_STR, false},
+    {"holder_where", "WHERE", BP_COL_STR, false},
+    {"known_from", "KNOWN FROM", BP_COL_STR, false},
+    GUEST,
+    STACK,
+    {"holder_stack", "HOLDER'S STACK", BP_COL_STR, false},
+};
+
+struct open_table {
+	struct bp_locks *x;
+	size_t *index; /* of waits */
+};
+
+static void open_cell(void *ctx, size_t i, size_t field, struct bp_cell *c)
+{
+	const struct open_table *t = ctx;
+	struct bp_locks *x = t->x;
+	const struct bp_futex_wait *f = &x->waits[t->index[i]];
+	const bool held = f->how != BP_HOLDER_UNKNOWN && f->holder < x->w->n_threads;
+	uint32_t row, caller;
+
+	bp_strbuf_clear(&x->text);
+	switch (field) {
+	case O_LOCK:
+		lock_name(x, f->addr, c);
+		break;
+	case O_ADDRESS:
+		if (f->addr != NOT_RECORDED)
+			bp_cell_int(c, f->addr);
+		break;
+	case O_THREAD:
+		bp_waits_thread_name(x->w, f->thread, &x->text);
+		break;
+	case O_ROLE:
+		bp_cell_str(c, x->w->threads[f->thread].role);
+		break;
+	case O_SINCE:
+		if (!f->before)
+			bp_cell_int(c, f->enter_ns);
+		break;
+	case O_WAITED:
+		bp_cell_int(c, f->exit_ns - f->enter_ns);
+		break;
+	case O_HOLDER:
+		if (held)
+			bp_waits_thread_name(x->w, f->holder, &x->text);
+		break;
+	case O_HOLDER_ROLE:
+		if (held)
+			bp_cell_str(c, x->w->threads[f->holder].role);
+		break;
+	case O_HOLDER_IS:
+		if (held)
+			bp_cell_str(c, was_name(f->holder_was));
+		break;
+	case O_HOLDER_WHERE:
+		if (held && f->holder_where)
+			bp_cell_str(c, f->holder_where);
+		break;
+	case O_HOW:
+		bp_cell_str(c, how_name(f->how));
+		break;
+	case O_GUEST:
+		guest_of(x, 2 * t->index[i], &row, &caller);
+		guest_function(x, row, caller);
+		break;
+	case O_STACK:
+		bp_waits_stack_text(x->a->trace, f->ustack, 8, true, &x->text);
+		break;
+	case O_HOLDER_STACK:
+		bp_waits_stack_text(x->a->trace, f->holder_stack, 8, true, &x->text);
+		break;
+	default:
+		break;
+	}
+	if (x->text.len)
+		bp_cell_str(c, bp_strbuf_str(&x->text));
+}
+
+/* Who still waits at the end of what is looked at: after a hang that is all there is to see. */
+static struct bp_err *open_table(struct bp_locks *x, struct bp_report *r)
+{
+	bp_autofree size_t *index = malloc((x->n_waits + 1) * sizeof(*index));
+	struct open_table t = {.x = x, .index = index};
+	struct bp_view_table v = {
+	    .id = "open",
+	    .title = "Waits that were not over at the end",
+	    .fields = open_fields,
+	    .n_fields = BP_ARRAY_SIZE(open_fields),
+	    .text_time = "waited_ns,lock,thread,holder,holder_is,holder_where,known_from,holder_stack",
+	    .sort_time = "waited_ns",
+	    .cell = open_cell,
+	    .ctx = &t,
+	};
+
+	if (!index)
+		return bp_err_nomem();
+	for (size_t i = 0; i < x->n_waits; i++) {
+		const struct bp_futex_wait *f = &x->waits[i];
+
+		if (f->open && f->exit_ns - f->enter_ns >= x->a->query->min_ns)
+			index[v.n_rows++] = i;
+	}
+	return v.n_rows ? bp_view_add(x->a, r, &v) : NULL;
+}
+
+bool bp_locks_open(const struct bp_locks *x, size_t *at, const struct bp_futex_wait **ret)
+{
+	while (*at < x->n_waits && !x->waits[*at].open)
+		++*at;
+	*ret = &x->waits[*at];
+	return (*at)++ < x->n_waits;
+}
+
 struct bp_err *bp_locks_table(struct bp_locks *x, struct bp_report *r, bool main, size_t limit)
 {
 	return table(x, r, LOCKS, main, limit);
@@ -585,25 +746,32 @@ static struct bp_err *locks_run(struct bp_analysis *a, struct bp_report *r)
 	if (err)
 		return err;
 	bp_waits_title(a, x->w, r, "Locks");
-	for (enum which which = LOCKS; which <= OTHERS && !err; which++)
-		err = table(x, r, which, which == LOCKS, 0);
+	err = table(x, r, LOCKS, true, 0);
+	if (!err)
+		err = open_table(x, r);
+	for (enum which which = HOLDERS; which <= OTHERS && !err; which++)
+		err = table(x, r, which, false, 0);
 	if (err)
 		return err;
 	bp_waits_notes(x->w, r);
-	if (x->locks.n && x->w->lock_events)
+	if (x->n_waits)
 		bp_report_note(
 		    r,
-		    "held by: who had the lock for the longest part of the wait, by the probes on the lock "
-		    "functions (lock events); where there is none, by who let go of it (last waker)");
-	else if (x->locks.n)
-		bp_report_note(
-		    r,
-		    "held by: who had the lock for the longest part of the wait, by who let go of it (last "
-		    "waker); taking a free lock never enters the kernel, so that only probes on the lock "
-		    "functions could tell when");
+		    "held by: who had the lock for the longest part of the wait, by%s%s who let go of it "
+		    "(last waker)%s",
+		    x->w->lock_events ? " the probes on the lock functions (lock events), else by" : "",
+		    x->w->owners ? " what the mutex said of its owner when somebody went to sleep on it "
+				   "(mutex owner), "
+				   "else by"
+				 : "",
+		    x->w->lock_events || x->w->owners
+			? ""
+			: "; taking a free lock never enters the kernel, so that only probes on the lock "
+			  "functions could tell when");
 	if (x->locks.n)
 		bp_report_note(
-		    r, "WAS: running all through the wait, or why the holder was off the CPU last within it");
+		    r,
+		    "WAS: running all through the wait, or why the holder was off the CPU for most of that");
 	return NULL;
 }
 

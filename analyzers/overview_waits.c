@@ -40,6 +40,18 @@ static bool sum_threads(const struct bp_waits *w, const struct bp_query *q, uint
 	return vcpus;
 }
 
+/* Returns whether it is the main loop. */
+static bool name_holder(const struct bp_waits *w, uint32_t thread, struct bp_strbuf *sb)
+{
+	bool main_loop = !strcmp(w->threads[thread].role, "main loop");
+
+	if (main_loop)
+		bp_strbuf_adds(sb, "the main loop");
+	else
+		bp_waits_thread_name(w, thread, sb);
+	return main_loop;
+}
+
 static void find_locks(struct bp_findings *f, struct bp_locks *x, uint64_t all_ns)
 {
 	const struct bp_waits *w = bp_locks_waits(x);
@@ -63,13 +75,10 @@ static void find_locks(struct bp_findings *f, struct bp_locks *x, uint64_t all_n
 		else
 			bp_strbuf_adds(&lock, "locks");
 		if (s.top != UINT32_MAX) {
-			bool main_loop = !strcmp(w->threads[s.top].role, "main loop");
+			bool main_loop;
 
 			bp_strbuf_adds(&who, ", mostly held by ");
-			if (main_loop)
-				bp_strbuf_adds(&who, "the main loop");
-			else
-				bp_waits_thread_name(w, s.top, &who);
+			main_loop = name_holder(w, s.top, &who);
 			bp_strbuf_addf(&who, " (%s)", bp_units_pct(p, percent(s.top_ns, s.all_ns)));
 			if (main_loop && named && !iothread)
 				bp_strbuf_adds(&who, "; no iothread takes block devices off it");
@@ -82,6 +91,50 @@ static void find_locks(struct bp_findings *f, struct bp_locks *x, uint64_t all_n
 				"busy",
 				bp_units_ns(t, (int64_t)s.preempted_ns), bp_strbuf_str(&lock));
 	}
+}
+
+/* vCPUs that wait to the end for one lock: they hang, or something took longer than anybody looked. */
+static void find_open(struct bp_findings *f, struct bp_locks *x, uint64_t all_ns)
+{
+	bp_cleanup(bp_strbuf_deinit) struct bp_strbuf lock = BP_STRBUF_INIT;
+	bp_cleanup(bp_strbuf_deinit) struct bp_strbuf who = BP_STRBUF_INIT;
+	const struct bp_waits *w = bp_locks_waits(x);
+	const struct bp_futex_wait *one, *longest = NULL;
+	uint64_t ns = 0, longest_ns = 0;
+	size_t at = 0, n = 0;
+	char t[BP_UNITS_MAX];
+	const char *how;
+
+	while (bp_locks_open(x, &at, &one)) {
+		if (!bp_waits_is_vcpu(&w->threads[one->thread]) || one->exit_ns - one->enter_ns <= longest_ns)
+			continue;
+		longest = one;
+		longest_ns = one->exit_ns - one->enter_ns;
+	}
+	if (!longest)
+		return;
+	for (at = 0; bp_locks_open(x, &at, &one);) {
+		if (bp_waits_is_vcpu(&w->threads[one->thread]) && one->addr == longest->addr) {
+			ns += one->exit_ns - one->enter_ns;
+			n++;
+		}
+	}
+	if (percent(ns, all_ns) < SHARE_MIN)
+		return;
+	if (longest->addr)
+		bp_waits_lock_name(w, longest->addr, &lock, &how);
+	else
+		bp_strbuf_adds(&lock, "a lock");
+	if (longest->how != BP_HOLDER_UNKNOWN) {
+		bp_strbuf_adds(&who, ", held by ");
+		name_holder(w, longest->holder, &who);
+		if (longest->holder_where)
+			bp_strbuf_addf(&who, " (in %s)", longest->holder_where);
+	}
+	bp_find(f, percent(ns, all_ns), "report locks", NULL,
+		"%zu vCPU%s still waited for %s at the end, %s%s%s", n, n == 1 ? "" : "s",
+		bp_strbuf_str(&lock), longest->before ? "at least " : "", bp_units_ns(t, (int64_t)longest_ns),
+		bp_strbuf_str(&who));
 }
 
 void bp_waits_find(struct bp_findings *f, struct bp_locks *x)
@@ -106,6 +159,7 @@ void bp_waits_find(struct bp_findings *f, struct bp_locks *x)
 			"%" PRIu64 " events of the host's scheduler lost while recording", w->lost);
 	if (!vcpus)
 		return;
+	find_open(f, x, all_ns);
 	find_locks(f, x, all_ns);
 	for (int k = 0; k < BP_OFF_CLASSES; k++) {
 		/* What the guest says of that is closer to it. */

@@ -127,6 +127,12 @@ struct bp_lock_sum {
 /** bp_locks_sum() - of lock number @i; false when there are no more */
 bool bp_locks_sum(const struct bp_locks *x, size_t i, struct bp_lock_sum *ret);
 
+/**
+ * bp_locks_open() - the waits for mutexes that were not over at the end, one with each call
+ * @at: 0 at first. Returns false when there is no more.
+ */
+bool bp_locks_open(const struct bp_locks *x, size_t *at, const struct bp_futex_wait **ret);
+
 /** bp_waits_find() - what vCPUs waited for most, as findings */
 void bp_waits_find(struct bp_findings *f, struct bp_locks *x);
 

@@ -135,6 +135,7 @@ static bool matches(const char *mark, const char *name)
 struct marks {
 	unsigned set;
 	const char *frame[N_MARKS]; /* innermost one with each */
+	const char *first;          /* innermost one of all that is not the scheduler */
 	bool any, known;
 };
 
@@ -178,6 +179,12 @@ struct bp_err *bp_off_rules_create(const struct bp_trace *t, struct bp_off_rules
 	return NULL;
 }
 
+static bool is_scheduler(const char *name)
+{
+	return !strncmp(name, "__schedule", 10) || !strncmp(name, "schedule", 8) ||
+	       !strncmp(name, "dump_stack", 10);
+}
+
 static struct marks kernel_stack(const struct bp_trace *t, uint32_t id)
 {
 	struct marks m = {0};
@@ -190,6 +197,8 @@ static struct marks kernel_stack(const struct bp_trace *t, uint32_t id)
 		if (!f || f->space != BP_HOST_KERNEL || !*f->name)
 			continue;
 		m.any = true;
+		if (!m.first && !is_scheduler(f->name))
+			m.first = f->name;
 		for (size_t k = 0; k < BP_ARRAY_SIZE(kernel_marks); k++) {
 			unsigned mark = kernel_marks[k].mark;
 
@@ -280,7 +289,7 @@ bool bp_waits_is_mutex(uint32_t op)
 static struct bp_off_verdict say(enum bp_off_class cls, const struct marks *m, unsigned mark,
 				 const char *rule)
 {
-	return (struct bp_off_verdict){cls, mark ? m->frame[__builtin_ctz(mark)] : NULL, rule};
+	return (struct bp_off_verdict){cls, mark ? m->frame[__builtin_ctz(mark)] : m->first, rule};
 }
 
 static struct bp_off_verdict preempted(const struct marks *m)

@@ -11,6 +11,7 @@
 #include "core/cleanup.h"
 #include "core/report.h"
 #include "core/units.h"
+#include "symbols/qemu_locks.h"
 
 #define NO_THREAD UINT32_MAX
 #define IDLE 0x80000000u /* key of a CPU's idle thread, with the CPU */
@@ -28,7 +29,8 @@ struct held {
 	enum bp_holder_how how;
 	uint32_t stack, site;
 	enum bp_off_class was;
-	uint64_t ns; /* for how long of a wait, in all */
+	uint64_t ns;     /* for how long of a wait, in all, */
+	uint64_t was_ns; /* and the part in which it was that */
 };
 
 /* What is going on with a thread, by its number; its name may change. */
@@ -45,8 +47,9 @@ struct live {
 	uint32_t early_by; /* by whom, key index */
 	bool early_irq, early;
 	bool in_futex;
-	bool calls; /* its futex calls are traced */
-	bool kvm;   /* has run a guest of KVM */
+	bool from_start; /* OFF in `call`, which began before recording did */
+	bool calls;      /* its futex calls are traced */
+	bool kvm;        /* has run a guest of KVM */
 	struct bp_futex_wait call;
 	uint32_t site; /* of the lock function that it is in */
 	uint64_t want; /* lock of that function */
@@ -58,6 +61,7 @@ struct live {
 	uint64_t back_ns;            /* when it last got a CPU again, */
 	enum bp_off_class back_from; /* and why it had left it, */
 	uint64_t back_addr;          /* for which futex; 0: none */
+	uint64_t got, got_ns;        /* mutex that it last waited for, until when */
 	uint32_t ustack;             /* of its last futex call */
 	struct held held[HOLDERS];   /* who had the lock while it waited for it, */
 	size_t n_held_by;            /* as many */
@@ -74,8 +78,11 @@ struct name {
 /* A mutex, with indices into live. */
 struct lock {
 	uint64_t addr;
-	uint32_t holder;        /* by lock events; NO_THREAD: free or not known */
+	uint32_t holder;        /* NO_THREAD: free or not known */
 	uint32_t before;        /* who had it before that */
+	enum bp_holder_how how; /* the last of both is known */
+	bool big;               /* QEMU's big lock */
+	bool owned;             /* the holder is what the mutex says, or that as well */
 	uint32_t site;          /* where the holder took it */
 	uint32_t waiter;        /* last of those who wait for it */
 	uint32_t held_at;       /* in the list of those with a holder */
@@ -520,6 +527,11 @@ static void looked(struct bp_waits *w)
 	struct bp_waits_private *p = w->priv;
 	uint64_t best = 0;
 
+	/* The one that has its name, unless what vCPUs do in its function says otherwise. */
+	for (size_t i = 0; i < p->n_places && !w->big_lock; i++) {
+		if (p->places[i]->kind == BP_FACT_LOCK && bp_qemu_is_bql(p->places[i]->s1))
+			w->big_lock = p->places[i]->v[0];
+	}
 	for (size_t i = 0; i < p->word_slots; i++) {
 		if (p->words[i].big > best) {
 			best = p->words[i].big;
@@ -548,12 +560,14 @@ static struct lock *lock_of(struct bp_waits *w, uint64_t addr)
 	if (!word->lock) {
 		if (!grow(w, &p->locks, &p->cap_locks, p->n_locks, sizeof(*p->locks)))
 			return NULL;
-		p->locks[p->n_locks] = (struct lock){.addr = word->addr, .forgot = UINT64_MAX};
+		p->locks[p->n_locks] =
+		    (struct lock){.addr = word->addr, .forgot = UINT64_MAX, .big = word->addr == w->big_lock};
 		word->lock = (uint32_t)++p->n_locks;
 	}
 	k = &p->locks[word->lock - 1];
 	if (k->forgot != p->forgot) {
 		k->holder = k->waiter = k->before = NO_THREAD;
+		k->owned = false;
 		k->since_ns = p->forgot_ns;
 		k->forgot = p->forgot;
 	}
@@ -563,25 +577,53 @@ static struct lock *lock_of(struct bp_waits *w, uint64_t addr)
 	return k;
 }
 
-static void set_holder(struct bp_waits *w, struct lock *k, uint32_t holder, uint32_t site)
+static void set_free(struct bp_waits *w, struct lock *k)
 {
 	struct bp_waits_private *p = w->priv;
 
-	if (k->holder != NO_THREAD) {
-		p->live[k->holder].n_held--;
-		p->held[k->held_at] = p->held[--p->n_held];
-		p->locks[p->held[k->held_at]].held_at = k->held_at;
-		k->before = k->holder;
-	}
-	k->site = site;
+	k->site = 0;
+	k->owned = false;
+	if (k->holder == NO_THREAD)
+		return;
+	p->live[k->holder].n_held--;
+	p->held[k->held_at] = p->held[--p->n_held];
+	p->locks[p->held[k->held_at]].held_at = k->held_at;
+	k->before = k->holder;
 	k->holder = NO_THREAD;
+}
+
+static void set_holder(struct bp_waits *w, struct lock *k, uint32_t holder, enum bp_holder_how how,
+		       uint32_t site)
+{
+	struct bp_waits_private *p = w->priv;
+
+	set_free(w, k);
 	/* Few locks are held at a time, unless somebody made them up. */
-	if (holder == NO_THREAD || p->n_held == HELD_MAX)
+	if (p->n_held == HELD_MAX)
 		return;
 	k->holder = holder;
+	k->how = how;
+	k->site = site;
 	k->held_at = (uint32_t)p->n_held;
 	p->held[p->n_held++] = (uint32_t)(k - p->locks);
 	p->live[holder].n_held++;
+}
+
+/* QEMU lets go of its big lock for these: in os_host_main_loop_wait(), and in qemu_wait_io_event() and KVM.
+ */
+static bool is_idle(enum bp_off_class cls)
+{
+	return cls == BP_OFF_POLL || cls == BP_OFF_HALT;
+}
+
+/* Of those who had the lock while it waited, of which there is one. */
+static struct held *longest(struct live *l)
+{
+	struct held *best = l->held;
+
+	for (size_t i = 1; i < l->n_held_by; i++)
+		best = l->held[i].ns > best->ns ? &l->held[i] : best;
+	return best;
 }
 
 /*
@@ -592,24 +634,32 @@ static void held_meanwhile(struct bp_waits *w, const struct lock *k, struct live
 			   const struct held *h)
 {
 	const struct live *by = &w->priv->live[h->by];
-	uint64_t from_ns = k->since_ns > l->call.enter_ns ? k->since_ns : l->call.enter_ns;
-	uint64_t ns = until_ns > from_ns ? until_ns - from_ns : 0;
+	uint64_t from_ns = k->since_ns > l->call.enter_ns ? k->since_ns : l->call.enter_ns, ns;
 	struct held *one = NULL, *best = l->held;
 	enum bp_off_class was = BP_OFF_CLASSES;
 
 	if (by == l)
 		return;
-	if (by->state == OFF)
+	/* Not while it waited for it itself, */
+	if (by->got == k->addr && by->got_ns > from_ns)
+		from_ns = by->got_ns;
+	/* and the big lock not while it had nothing to do. */
+	if (k->big && is_idle(by->back_from) && by->back_ns > from_ns)
+		from_ns = by->back_ns;
+	if (k->big && by->state == OFF && is_idle(by->off.why.cls) && by->off.out.time_ns <= until_ns)
+		until_ns = by->off.out.time_ns;
+	else if (by->state == OFF)
 		was = by->off.why.cls;
-	else if (by->back_ns > from_ns && by->back_addr != k->addr) /* not while it waited for it itself */
+	else if (by->back_ns > from_ns && by->back_addr != k->addr)
 		was = by->back_from;
+	ns = until_ns > from_ns ? until_ns - from_ns : 0;
 	for (size_t i = 0; i < l->n_held_by && !one; i++)
 		one = l->held[i].by == h->by ? &l->held[i] : NULL;
 	if (!one && l->n_held_by < HOLDERS) {
 		one = &l->held[l->n_held_by++];
 		*one = *h;
 		one->was = BP_OFF_CLASSES;
-		one->ns = 0;
+		one->ns = one->was_ns = 0;
 	}
 	/* More than can be told apart: in place of who had it least. */
 	for (size_t i = 0; !one && i < HOLDERS; i++)
@@ -618,22 +668,23 @@ static void held_meanwhile(struct bp_waits *w, const struct lock *k, struct live
 		one = best;
 		*one = *h;
 		one->was = BP_OFF_CLASSES;
-		one->ns = 0;
+		one->ns = one->was_ns = 0;
 	}
 	if (!one)
 		return;
 	if (h->stack)
 		one->stack = h->stack;
-	if (h->how == BP_HOLDER_EVENTS)
+	if (h->how > one->how)
 		one->how = h->how;
 	if (h->site && ns >= one->ns)
 		one->site = h->site;
-	if (was != BP_OFF_CLASSES)
+	/* What it did for the longest part. */
+	if (was != BP_OFF_CLASSES && ns >= one->was_ns) {
 		one->was = was;
+		one->was_ns = ns;
+	}
 	one->ns += ns;
-	best = l->held;
-	for (size_t i = 1; i < l->n_held_by; i++)
-		best = l->held[i].ns > best->ns ? &l->held[i] : best;
+	best = longest(l);
 	l->call.how = best->how;
 	l->call.holder = w->priv->live[best->by].thread;
 	l->call.holder_stack = best->stack;
@@ -652,10 +703,10 @@ static void had_lock(struct bp_waits *w, struct lock *k, uint64_t until_ns, cons
 	k->since_ns = until_ns;
 }
 
-/* As lock events know it. */
+/* The one that is known to have it. */
 static void holder_had(struct bp_waits *w, struct lock *k, uint64_t until_ns, uint32_t stack)
 {
-	struct held h = {.by = k->holder, .how = BP_HOLDER_EVENTS, .stack = stack, .site = k->site};
+	struct held h = {.by = k->holder, .how = k->how, .stack = stack, .site = k->site};
 
 	if (k->holder != NO_THREAD)
 		had_lock(w, k, until_ns, &h);
@@ -669,16 +720,36 @@ static void let_go(struct bp_waits *w, struct lock *k, uint32_t at, uint64_t tim
 
 	if (k->holder == at) {
 		holder_had(w, k, time_ns, stack);
-		set_holder(w, k, NO_THREAD, 0);
+		set_free(w, k);
 	} else if (k->holder == NO_THREAD && k->before == at) {
-		/* It had let go already, by an event. */
-		h.how = BP_HOLDER_EVENTS;
+		/* It had let go already, by an event, or seen by one who went to sleep just then. */
+		h.how = k->how;
 		had_lock(w, k, time_ns, &h);
 	} else if (k->holder == NO_THREAD) {
 		had_lock(w, k, time_ns, &h);
 		k->before = NO_THREAD;
 	}
 	/* Else somebody took it in between. */
+}
+
+/* Thread @at goes to sleep on a mutex, or is asleep, and the mutex says who has it, or does not. */
+static void see_owner(struct bp_waits *w, struct lock *k, uint32_t at, const struct bp_wait *r)
+{
+	uint32_t owner = bp_wait_owner(r), by = NO_THREAD;
+	const struct live *l = owner ? live_of(w, owner, BP_WAIT_NO_CPU, r->time_ns) : NULL;
+
+	if (l)
+		by = (uint32_t)(l - w->priv->live);
+	if (by == at)
+		by = NO_THREAD;
+	w->owners |= by != NO_THREAD;
+	if (k->holder != by && (by != NO_THREAD || k->owned)) {
+		holder_had(w, k, r->time_ns, 0);
+		set_free(w, k);
+		if (l && by != NO_THREAD)
+			set_holder(w, k, by, BP_HOLDER_OWNER, l->held_site);
+	}
+	k->owned = by != NO_THREAD && k->holder == by;
 }
 
 static void remove_waiter(struct bp_waits *w, struct live *l)
@@ -754,6 +825,14 @@ static void end_off(struct bp_waits *w, struct live *l, uint64_t time_ns, bool o
 		p->ops->on_off(p->ctx, w, &l->off);
 }
 
+/* It was blocked since before recording began, and is not any more. */
+static void end_from_start(struct bp_waits *w, struct live *l)
+{
+	if (l->from_start)
+		remove_waiter(w, l);
+	l->from_start = false;
+}
+
 /*
  * A thread that is off the CPU does something: it must have got one again, but that was not recorded.
  * Switches from an idle task are seen to be missing (Linux 6.18 in a virtual machine), and an idle CPU runs a
@@ -764,6 +843,7 @@ static void unseen(struct bp_waits *w, struct live *l, uint64_t time_ns)
 	bool woken =
 	    w->priv->any_in && l->off.woken_ns && l->off.woken_ns >= l->since && l->off.woken_ns <= time_ns;
 
+	end_from_start(w, l);
 	w->unseen += w->priv->any_in;
 	end_off(w, l, woken ? l->off.woken_ns : l->since, !woken);
 	l->state = UNKNOWN;
@@ -856,6 +936,7 @@ static void take_in(struct bp_waits *w, const struct bp_wait *r)
 
 	if (!l)
 		return;
+	end_from_start(w, l);
 	if (l->state == OFF) {
 		end_off(w, l, r->time_ns, false);
 		l->back_ns = r->time_ns;
@@ -936,6 +1017,18 @@ static void take_wake(struct bp_waits *w, const struct bp_wait *r)
 	p->ops->on_wake(p->ctx, w, chain, n, irq, slept_ns);
 }
 
+/* Who has the lock that an open call waits for is somewhere, too. */
+static void where_holder_is(const struct bp_waits *w, struct live *l)
+{
+	const struct live *by = l->n_held_by ? &w->priv->live[longest(l)->by] : NULL;
+
+	if (!by || by->state != OFF)
+		return;
+	l->call.holder_was = by->off.why.cls;
+	l->call.holder_stack = by->off.out.ustack;
+	l->call.holder_where = by->off.why.frame;
+}
+
 static void end_call(struct bp_waits *w, struct live *l, uint64_t time_ns, bool open)
 {
 	struct bp_waits_private *p = w->priv;
@@ -947,10 +1040,14 @@ static void end_call(struct bp_waits *w, struct live *l, uint64_t time_ns, bool 
 	l->call.exit_ns = time_ns > l->call.enter_ns ? time_ns : l->call.enter_ns;
 	l->call.open = open;
 	if (k) {
-		struct held h = {.by = k->holder, .how = BP_HOLDER_EVENTS, .site = k->site};
+		struct held h = {.by = k->holder, .how = k->how, .site = k->site};
 
+		l->got = k->addr;
+		l->got_ns = l->call.exit_ns;
 		if (k->holder != NO_THREAD)
 			held_meanwhile(w, k, l, time_ns, &h);
+		if (open)
+			where_holder_is(w, l);
 	}
 	remove_waiter(w, l);
 	if (p->ops && p->ops->on_futex)
@@ -969,6 +1066,7 @@ static void take_futex(struct bp_waits *w, const struct bp_wait *r)
 		return;
 	/* How the one before ended was not seen. */
 	remove_waiter(w, l);
+	l->from_start = false;
 	if (r->ustack)
 		l->ustack = r->ustack;
 	l->in_futex = l->calls = true;
@@ -992,9 +1090,11 @@ static void take_futex(struct bp_waits *w, const struct bp_wait *r)
 	if (bp_waits_is_mutex(r->other)) {
 		k = lock_of(w, r->addr);
 		if (k && k->holder == at)
-			set_holder(w, k, NO_THREAD, 0);
+			set_free(w, k);
 		if (k)
-			add_waiter(w, k, l);
+			see_owner(w, k, at, r);
+		if (k)
+			add_waiter(w, k, &p->live[at]);
 	} else if (!bp_futex_waits(r->other)) {
 		/* Nobody but who had the lock wakes those who wait for it. */
 		k = lock_of(w, r->addr);
@@ -1007,9 +1107,12 @@ static void take_futex(struct bp_waits *w, const struct bp_wait *r)
 			if (k->holder != at)
 				continue;
 			holder_had(w, k, r->time_ns, 0);
-			set_holder(w, k, NO_THREAD, 0);
-			l->let_go = true;
-			l->let_go_of = k->addr;
+			/* Of what a mutex said it may have let go since. */
+			if (k->how == BP_HOLDER_EVENTS) {
+				l->let_go = true;
+				l->let_go_of = k->addr;
+			}
+			set_free(w, k);
 		}
 	}
 }
@@ -1025,7 +1128,7 @@ static void take_futex_ret(struct bp_waits *w, const struct bp_wait *r)
 		l->let_go = false;
 		k = lock_of(w, l->let_go_of);
 		if (k && k->holder == NO_THREAD) {
-			set_holder(w, k, (uint32_t)(l - w->priv->live), 0);
+			set_holder(w, k, (uint32_t)(l - w->priv->live), BP_HOLDER_EVENTS, 0);
 			k->since_ns = r->time_ns;
 		}
 	}
@@ -1041,11 +1144,14 @@ static void forget_locks(struct bp_waits *w, uint64_t time_ns)
 		l->wants = l->let_go = false;
 		l->held_site = l->site = 0;
 	}
-	while (w->priv->n_held) {
-		struct lock *k = &w->priv->locks[w->priv->held[0]];
+	for (size_t i = w->priv->n_held; i--;) {
+		struct lock *k = &w->priv->locks[w->priv->held[i]];
 
+		/* One that others have waited for since does not let go unseen. */
+		if (k->owned)
+			continue;
 		holder_had(w, k, time_ns, 0);
-		set_holder(w, k, NO_THREAD, 0);
+		set_free(w, k);
 	}
 	w->priv->blind++;
 }
@@ -1080,25 +1186,48 @@ static void take_lock(struct bp_waits *w, const struct bp_wait *r)
 		return;
 	if (r->kind == BP_WAIT_LOCK_HELD) {
 		holder_had(w, k, r->time_ns, 0);
-		set_holder(w, k, at, l->held_site);
+		set_holder(w, k, at, BP_HOLDER_EVENTS, l->held_site);
 		k->since_ns = r->time_ns;
 	} else if (k->holder == at) {
 		holder_had(w, k, r->time_ns, 0);
-		set_holder(w, k, NO_THREAD, 0);
+		set_free(w, k);
 	} else if (k->holder == NO_THREAD) {
 		k->before = at;
+		k->how = BP_HOLDER_EVENTS;
 	}
 }
 
-/* Blocked, and nothing was heard of it before: so it has been since recording began. */
-static void off_from_the_start(struct bp_waits *w, struct live *l, const struct bp_wait *r)
+/* Blocked, and nothing was heard of it before: so it has been since recording began. Returns where it is now.
+ */
+static struct live *off_from_the_start(struct bp_waits *w, struct live *l, const struct bp_wait *r)
 {
+	uint32_t at = (uint32_t)(l - w->priv->live);
+	uint64_t since_ns = w->lost ? r->time_ns : w->first_ns;
+	struct lock *k;
+
 	remove_waiter(w, l);
 	l->in_futex = r->addr != 0;
-	l->call = (struct bp_futex_wait){.addr = r->addr, .op = r->other};
-	begin_off(w, l, r, w->lost ? r->time_ns : w->first_ns);
-	/* How long the wait was is not known. */
+	l->call = (struct bp_futex_wait){
+	    .thread = l->thread,
+	    .addr = r->addr,
+	    .op = r->other,
+	    .enter_ns = since_ns,
+	    .before = true,
+	    .ustack = r->ustack,
+	    .kstack = r->kstack,
+	    .holder = NO_THREAD,
+	    .holder_was = BP_OFF_CLASSES,
+	};
+	begin_off(w, l, r, since_ns);
+	/* How long the wait was is not known, unless it does not end. */
+	l->from_start = l->in_futex;
 	l->in_futex = false;
+	k = l->from_start && bp_waits_is_mutex(r->other) ? lock_of(w, r->addr) : NULL;
+	if (k) {
+		see_owner(w, k, at, r);
+		add_waiter(w, k, &w->priv->live[at]);
+	}
+	return &w->priv->live[at];
 }
 
 static void take_sample(struct bp_waits *w, const struct bp_wait *r)
@@ -1106,6 +1235,7 @@ static void take_sample(struct bp_waits *w, const struct bp_wait *r)
 	struct live *l = live_of(w, r->thread, r->cpu, r->time_ns);
 	struct bp_waits_private *p = w->priv;
 	struct bp_wait_thread *t;
+	struct lock *k;
 	struct bp_off off = {.out = *r, .in_ns = r->time_ns, .waker = NO_THREAD, .open = true};
 
 	if (!l)
@@ -1113,11 +1243,15 @@ static void take_sample(struct bp_waits *w, const struct bp_wait *r)
 	/* Of one whose switches are recorded: where it is while it is off the CPU. */
 	if (p->any_in) {
 		if (l->state == UNKNOWN && l->since == r->time_ns)
-			off_from_the_start(w, l, r);
+			l = off_from_the_start(w, l, r);
 		if (l->state == OFF && !l->off.out.ustack)
 			l->off.out.ustack = r->ustack;
 		if (l->state == OFF && l->in_futex && !l->call.ustack)
 			l->call.ustack = r->ustack;
+		k = (l->from_start || l->in_futex) && l->lock && bp_wait_owner(r) ? &p->locks[l->lock - 1]
+										  : NULL;
+		if (k && k->addr == r->addr)
+			see_owner(w, k, (uint32_t)(l - p->live), r);
 		return;
 	}
 	t = &w->threads[l->thread];
@@ -1148,7 +1282,7 @@ static void forget(struct bp_waits *w, uint64_t time_ns)
 		else if (l->state == RUNNING && time_ns > l->since)
 			w->threads[l->thread].running_ns += time_ns - l->since;
 		l->since = UINT64_MAX;
-		l->in_futex = l->wants = l->let_go = false;
+		l->in_futex = l->wants = l->let_go = l->from_start = false;
 		l->state = UNKNOWN;
 		l->n_held = l->lock = 0;
 	}
@@ -1254,6 +1388,8 @@ struct bp_err *bp_waits_run(const struct bp_trace *t, uint64_t from_ns, uint64_t
 		return bp_err_nomem();
 	w->priv->ops = ops;
 	w->priv->ctx = ctx;
+	/* Our own recordings have every switch, even when there was none. */
+	w->priv->any_in = bp_trace_info(t, "waits_source");
 	err = load_names(w);
 	if (!err)
 		err = bp_off_rules_create(t, &w->priv->rules);
@@ -1274,7 +1410,7 @@ struct bp_err *bp_waits_run(const struct bp_trace *t, uint64_t from_ns, uint64_t
 			end_off(w, l, w->priv->any_in ? w->last_ns : l->since, true);
 		else if (l->state == RUNNING && w->last_ns > l->since)
 			w->threads[l->thread].running_ns += w->last_ns - l->since;
-		if (l->in_futex)
+		if (l->in_futex || l->from_start)
 			end_call(w, l, w->last_ns, true);
 	}
 	if (w->priv->failed)

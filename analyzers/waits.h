@@ -111,10 +111,11 @@ struct bp_off {
 };
 
 /*
- * How a holder is known: by lock events, which say when it took the lock; else only that it let go of it, and
- * that nobody did between that and the moment before which somebody else had it, or the wait began.
+ * How a holder is known, from worst to best: only that it let go of the lock, and that nobody did between
+ * that and the moment before which somebody else had it, or the wait began; by what the mutex said of its
+ * owner when somebody went to sleep on it; by lock events, which say when and where it took the lock.
  */
-enum bp_holder_how { BP_HOLDER_UNKNOWN, BP_HOLDER_EVENTS, BP_HOLDER_WAKER };
+enum bp_holder_how { BP_HOLDER_UNKNOWN, BP_HOLDER_WAKER, BP_HOLDER_OWNER, BP_HOLDER_EVENTS };
 
 /* One futex(2) call that waits. */
 struct bp_futex_wait {
@@ -122,13 +123,18 @@ struct bp_futex_wait {
 	uint64_t addr;
 	uint32_t op;
 	uint64_t enter_ns, exit_ns;
-	bool open; /* it does not return */
+	bool open;   /* it does not return */
+	bool before; /* it is open, and had begun before recording did: enter_ns is the beginning of that */
 	uint32_t ustack, kstack;
 	uint32_t site; /* frame id of the lock function's call site, 0 unknown */
 	enum bp_holder_how how;
-	uint32_t holder;              /* index: who had the lock for the longest part of the wait */
-	uint32_t holder_stack;        /* of user space, where it let go of the lock; or 0 */
-	uint32_t holder_site;         /* frame id: where it had taken the lock; or 0 */
+	uint32_t holder; /* index: who had the lock for the longest part of the wait */
+	/* Of user space: where it let go of the lock, of an open wait where the holder is off the CPU; or 0
+	 */
+	uint32_t holder_stack;
+	const char
+	    *holder_where;    /* of an open wait: function of the kernel that it is off the CPU in; or NULL */
+	uint32_t holder_site; /* frame id: where it had taken the lock; or 0 */
 	enum bp_off_class holder_was; /* off the CPU meanwhile, why; BP_OFF_CLASSES: running */
 };
 
@@ -145,6 +151,7 @@ struct bp_waits {
 	uint64_t unseen;   /* times that a thread got a CPU, which was not recorded */
 	uint64_t damaged;  /* blocks */
 	bool lock_events;  /* probes on lock functions */
+	bool owners;       /* what mutexes say of their owners */
 	uint64_t big_lock; /* futex that those without address wait on; 0 unknown */
 	bool any_qemu;     /* a thread of QEMU was recognised */
 	struct bp_waits_private *priv;

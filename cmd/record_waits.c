@@ -16,6 +16,7 @@
 
 #include "collectors/qemu/qmp.h"
 #include "collectors/vcpu/live.h"
+#include "collectors/vcpu/sched_bpf.h"
 #include "core/cleanup.h"
 #include "core/strbuf.h"
 #include "core/units.h"
@@ -426,6 +427,19 @@ static BP_MUST_CHECK struct bp_err *kernel_stack(struct bp_record_waits *rw, uin
 	return err;
 }
 
+/* In futex(2): on what, and who has it if it is a mutex. */
+static void set_futex(const struct bp_record_waits *rw, const struct bp_blocked *b, struct bp_wait *w)
+{
+	uint32_t behind[2];
+	struct iovec to = {behind, sizeof(behind)};
+	struct iovec from = {(void *)(uintptr_t)(b->args[0] + BP_MUTEX_OWNER), sizeof(behind)};
+
+	w->addr = b->args[0];
+	w->other = (uint32_t)b->args[1];
+	if (process_vm_readv(rw->pid, &to, 1, &from, 1, 0) == (ssize_t)sizeof(behind))
+		bp_wait_set_owner(w, bp_live_owner(rw->live, w->other, (uint32_t)b->args[2], behind));
+}
+
 static BP_MUST_CHECK struct bp_err *sample_thread(struct bp_record_waits *rw, uint32_t tid)
 {
 	uint64_t pc[BP_HOST_STACK_FRAMES];
@@ -438,6 +452,8 @@ static BP_MUST_CHECK struct bp_err *sample_thread(struct bp_record_waits *rw, ui
 	if (!bp_blocked_read(rw->pid, (pid_t)tid, &b) || b.nr < 0)
 		return NULL;
 	w.time_ns = now_ns();
+	if (b.nr == SYS_futex)
+		set_futex(rw, &b, &w);
 	if (b.nr == SYS_ioctl && b.args[1] == KVM_RUN) {
 		err = note_kvm_vcpu(rw, tid, b.args[0]);
 		if (err)
@@ -455,10 +471,6 @@ static BP_MUST_CHECK struct bp_err *sample_thread(struct bp_record_waits *rw, ui
 		err = bp_wait_log_stack(rw->log, frames, n, &w.kstack);
 	if (err)
 		return err;
-	if (b.nr == SYS_futex) {
-		w.addr = b.args[0];
-		w.other = (uint32_t)b.args[1];
-	}
 	rw->n_stacks++;
 	return bp_live_sample(rw->live, &w);
 }

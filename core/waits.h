@@ -42,7 +42,8 @@ enum bp_wait_kind {
 	BP_WAIT_OUT = 1, /* `thread` leaves `cpu` in `state`; other = thread that gets it (0 idle); stacks */
 	BP_WAIT_IN,      /* `thread` gets `cpu`; other = thread that left it */
 	BP_WAIT_WAKE,    /* `thread` wakes `other` (sched_waking); flags BP_WAIT_IRQ */
-	BP_WAIT_FUTEX,   /* futex(2) is entered: addr = uaddr, other = op, value = val; user stack if any */
+	BP_WAIT_FUTEX,   /* futex(2) is entered: addr = uaddr, other = op, value = val; user stack if any;
+			  * flags BP_WAIT_OWNED */
 	BP_WAIT_FUTEX_RET, /* futex(2) returns: value = result */
 	BP_WAIT_LOCK_WANT, /* a lock function is entered: addr = lock (0: the big lock), other = frame id of
 			      the call site */
@@ -53,7 +54,7 @@ enum bp_wait_kind {
 	BP_WAIT_KVM_EXIT, /* and leaves it: value = reason; flags BP_WAIT_USERSPACE when it goes on to QEMU */
 	BP_WAIT_FAULT,    /* page fault of `thread`: addr = address, value = instruction */
 	BP_WAIT_SAMPLE,   /* `thread` was seen off the CPU, in `state`, with these stacks: of no known
-			   * beginning;   in futex(2): addr, and other = op */
+			   * beginning; in futex(2): addr, and other = op; flags BP_WAIT_OWNED */
 	BP_WAIT_LOST,     /* value records of `cpu` were lost here (at least 1) */
 	BP_WAIT_KINDS
 };
@@ -64,6 +65,9 @@ enum bp_wait_kind {
 
 #define BP_WAIT_BLIND \
 	8u /* LOCK_FREE: from here on lock functions are not seen; nobody is known to have a lock */
+
+/* FUTEX, SAMPLE: who has the mutex is known, by what it says itself: thread bp_wait_owner() */
+#define BP_WAIT_OWNED 16u
 
 #define BP_WAIT_NO_CPU UINT16_MAX
 
@@ -82,6 +86,21 @@ struct bp_wait {
 	uint8_t state;           /* the kernel's letter: R S D T t X Z I ...; 0 unknown */
 	uint32_t flags;
 };
+
+/** bp_wait_set_owner() - say in @r, of kind FUTEX or SAMPLE, that thread @tid has the mutex; 0: nothing */
+static inline void bp_wait_set_owner(struct bp_wait *r, uint32_t tid)
+{
+	if (!tid)
+		return;
+	r->flags |= BP_WAIT_OWNED;
+	r->value = (int64_t)((uint64_t)tid << 32 | (uint32_t)r->value);
+}
+
+/** bp_wait_owner() - who had the mutex when the record was made; 0: not known */
+static inline uint32_t bp_wait_owner(const struct bp_wait *r)
+{
+	return r->flags & BP_WAIT_OWNED ? (uint32_t)((uint64_t)r->value >> 32) : 0;
+}
 
 #define BP_WAIT_BLOCK 32768        /* records in a block, at most */
 #define BP_HOST_STACK_MAX 512      /* frames in a stack; what is further out is left away */

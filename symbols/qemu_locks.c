@@ -46,12 +46,16 @@ static const struct rule {
 
 #define N_RULES BP_ARRAY_SIZE(rules)
 
-static const char *const bql_names[] = {"qemu_global_mutex", "bql"};
 static const char *const bql_probes[] = {"qemu_mutex_lock_iothread_impl", "bql_lock_impl"};
 static const char *const mutex_probes[] = {"qemu_mutex_lock_impl"};
 
 static const char from_symbols[] = "symbol table", from_debug[] = "debug symbols",
 		  from_code[] = "code of lock functions", from_arena[] = "malloc arena";
+
+bool bp_qemu_is_bql(const char *name)
+{
+	return !strcmp(name, "qemu_global_mutex") || !strcmp(name, "bql");
+}
 
 struct map {
 	uint64_t start, end, offset;
@@ -686,11 +690,9 @@ uint64_t bp_qemu_locks_bql(const struct bp_qemu_locks *l, const char **how)
 {
 	*how = NULL;
 	for (size_t i = 0; i < l->qemu.n_objects; i++) {
-		for (size_t k = 0; k < BP_ARRAY_SIZE(bql_names); k++) {
-			if (!strcmp(l->qemu.objects[i].name, bql_names[k])) {
-				*how = l->qemu.objects[i].how;
-				return l->qemu.bias + l->qemu.objects[i].addr;
-			}
+		if (bp_qemu_is_bql(l->qemu.objects[i].name)) {
+			*how = l->qemu.objects[i].how;
+			return l->qemu.bias + l->qemu.objects[i].addr;
 		}
 	}
 	for (size_t i = 0; i < N_RULES; i++) {
@@ -736,8 +738,7 @@ bool bp_qemu_locks_find(const struct bp_qemu_locks *l, uint64_t addr, struct bp_
 		ret->how = o->how;
 		ret->addr = l->qemu.bias + o->addr;
 		ret->size = o->size;
-		for (size_t k = 0; k < BP_ARRAY_SIZE(bql_names) && !in; k++)
-			ret->is_bql |= !strcmp(o->name, bql_names[k]);
+		ret->is_bql = !in && bp_qemu_is_bql(o->name);
 		return true;
 	}
 	for (size_t i = 0; i < N_RULES; i++) {

@@ -31,6 +31,9 @@ struct bp_qemu_lock {
 	bool is_bql;     /* QEMU's big lock, whatever this version calls it */
 };
 
+/** bp_qemu_is_bql() - whether a lock of this name is QEMU's big lock, in whatever version */
+bool bp_qemu_is_bql(const char *name);
+
 /**
  * bp_qemu_locks_create() - read the symbols and lock functions of a QEMU binary
  * @binary: path of the binary, or /proc/PID/exe; symbols come from its own tables, and from the separate

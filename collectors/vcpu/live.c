@@ -38,6 +38,7 @@
 #define PAUSE_MAX_NS (4 * NS_PER_S)
 #define TAKE_NS UINT64_C(1000000) /* from asking for a lock to waiting for it, at most */
 #define NOT_HERE SIZE_MAX
+#define MUTEX_WAITED_FOR 2 /* what the word of a mutex is then (sysdeps/nptl/lowlevellock.h of glibc) */
 #define BUFFER_BYTES ((size_t)8 << 20)
 #define BUFFERS_BYTES ((size_t)512 << 20) /* all together */
 #define BUFFER_LEAST ((size_t)1 << 20)
@@ -1428,6 +1429,14 @@ static struct bp_live_thread *known(const struct bp_live *l, uint32_t tid)
 	return at ? &l->threads[*at] : NULL;
 }
 
+uint32_t bp_live_owner(const struct bp_live *l, uint32_t op, uint32_t val, const uint32_t behind[2])
+{
+	bool mutex = (op & ~(uint32_t)FUTEX_PRIVATE_FLAG) == FUTEX_WAIT && val == MUTEX_WAITED_FOR;
+	const struct bp_live_thread *t = mutex && behind[1] ? known(l, behind[0]) : NULL;
+
+	return t && t->ours ? t->tid : 0;
+}
+
 /* @ret: id of a stack of the BPF programs, from where the scheduler was called; 0: not to be had */
 static BP_MUST_CHECK struct bp_err *bpf_stack(struct bp_live *l, int32_t stack, uint32_t *ret)
 {
@@ -1495,6 +1504,7 @@ static BP_MUST_CHECK struct bp_err *bpf_out(struct bp_live *l, struct cpu *c, st
 	struct bp_err *err = NULL;
 	bool sleeps;
 
+	bp_wait_set_owner(&call, bp_live_owner(l, e->op, e->val, e->mutex));
 	set_state(&w, reported_state(e->state));
 	sleeps = w.state == 'S' && bp_sched_bpf_in_futex(e);
 	if (e->stack >= 0)

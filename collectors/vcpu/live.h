@@ -129,6 +129,13 @@ struct bp_live_thread {
  */
 const char *bp_live_role(const struct bp_live *l, const struct bp_live_thread *t, uint16_t *vcpu);
 
+/**
+ * bp_live_owner() - who has the mutex of the GNU C library that a thread sleeps on
+ * @op, @val: of its call of futex(2); @behind: two words of memory, at BP_MUTEX_OWNER behind the futex word
+ * Returns the thread id, one of the process that is traced; 0: nobody, or it is no such mutex.
+ */
+uint32_t bp_live_owner(const struct bp_live *l, uint32_t op, uint32_t val, const uint32_t behind[2]);
+
 /** bp_live_threads() - all threads seen; borrowed until the next drain */
 const struct bp_live_thread *bp_live_threads(const struct bp_live *l, size_t *n);
 

@@ -51,14 +51,14 @@ struct bp_sched_bpf {
 
 /* ---- the programs ---- */
 
+enum { L_NONE, L_END, L_NEXT, L_TAKE, L_STORE, L_WRITE, L_NOT_IN, L_IRQ, L_NO_MUTEX, LABELS };
+
 /* A program being made. Jumps have the number of a label for their distance until it is done. */
 struct prog {
 	struct bpf_insn insns[INSNS_MAX];
 	size_t n;
-	size_t labels[8];
+	size_t labels[LABELS];
 };
-
-enum { L_NONE, L_END, L_NEXT, L_TAKE, L_STORE, L_WRITE, L_NOT_IN, L_IRQ };
 
 static void emit(struct prog *p, uint8_t code, uint8_t dst, uint8_t src, int16_t off, int32_t imm)
 {
@@ -227,6 +227,14 @@ static int make_switch(const struct bp_sched_bpf *s, pid_t pid)
 
 	set(&p, BPF_REG_7, BP_SCHED_OUT);
 	look_at_call(&p);
+	jump(&p, BPF_JNE, BPF_REG_6, SYS_futex, L_NO_MUTEX);
+	/* The memory of the current thread; it is there, as the word has just been looked at. */
+	frame(&p, BPF_REG_1, AT(mutex));
+	set(&p, BPF_REG_2, sizeof(((struct bp_sched_event *)0)->mutex));
+	load(&p, BPF_DW, BPF_REG_3, BPF_REG_10, AT(addr));
+	alu(&p, BPF_ADD, BPF_REG_3, BP_MUTEX_OWNER);
+	call(&p, BPF_FUNC_probe_read_user);
+	label(&p, L_NO_MUTEX);
 	/* Which stacks to take: of who could go on none, of sleeps in futex(2) few. */
 	set(&p, BPF_REG_8, -1);
 	load(&p, BPF_DW, BPF_REG_2, BPF_REG_9, 24);

@@ -24,6 +24,13 @@
 
 struct bp_sched_bpf;
 
+/*
+ * A mutex of the GNU C library begins with the word that is waited on and has, this many bytes behind, the
+ * thread id of its owner and then the number of its users (sysdeps/x86/nptl/bits/struct_mutex.h). The owner
+ * is set after the mutex is taken and cleared before it is let go: who sleeps on it sees who has it.
+ */
+#define BP_MUTEX_OWNER 8
+
 /* What is in a record; a switch may be of two threads of the process. */
 #define BP_SCHED_OUT 1u  /* `tid` leaves the CPU; the next one is `other` */
 #define BP_SCHED_IN 2u   /* `other` gets the CPU that `tid` leaves */
@@ -36,10 +43,11 @@ struct bp_sched_event {
 	uint64_t time_ns; /* CLOCK_MONOTONIC */
 	uint64_t addr;    /* first arguments of the system call */
 	uint32_t op, val;
-	int32_t call;   /* its number, or that of the interrupt */
-	int32_t result; /* -ENOSYS in a call */
-	int32_t stack;  /* of the kernel, for bp_sched_bpf_stack(); negative: none was taken */
-	uint32_t state; /* prev_state of sched_switch; with bit 31 it was preempted */
+	uint32_t mutex[2]; /* of BP_SCHED_OUT in futex(2): what is at BP_MUTEX_OWNER behind the word */
+	int32_t call;      /* its number, or that of the interrupt */
+	int32_t result;    /* -ENOSYS in a call */
+	int32_t stack;     /* of the kernel, for bp_sched_bpf_stack(); negative: none was taken */
+	uint32_t state;    /* prev_state of sched_switch; with bit 31 it was preempted */
 	uint32_t tid, other;
 	uint32_t cpu, what;
 	char comm[16]; /* of `tid`; ended by 0 if shorter */

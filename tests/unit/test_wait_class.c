@@ -89,7 +89,7 @@ static const struct {
      "", 'D', .cls = BP_OFF_KERNEL, .op = NO_OP, .vcpu = true, .frame = "kvm_swap_active_memslots"},
     {"schedule rwsem_down_read_slowpath down_read", "", 'D', .cls = BP_OFF_KERNEL, .op = NO_OP,
      .frame = "rwsem_down_read_slowpath"},
-    {"schedule something_new", "", 'D', .cls = BP_OFF_KERNEL, .op = NO_OP},
+    {"schedule something_new", "", 'D', .cls = BP_OFF_KERNEL, .op = NO_OP, .frame = "something_new"},
     {"schedule io_schedule folio_wait_bit_common filemap_fault __do_fault handle_mm_fault exc_page_fault", "",
      'D', .cls = BP_OFF_FAULT, .op = NO_OP, .frame = "handle_mm_fault"},
     {"schedule io_schedule blk_mq_get_tag", "", 'D', .cls = BP_OFF_IO, .op = NO_OP, .frame = "io_schedule"},
@@ -97,12 +97,12 @@ static const struct {
      "", 'S', .cls = BP_OFF_POLL, .op = NO_OP, .frame = "do_sys_poll"},
     {"schedule ep_poll do_epoll_wait", "", 'S', .cls = BP_OFF_POLL, .op = NO_OP, .frame = "ep_poll"},
     /* No rule. */
-    {"schedule pipe_read vfs_read", "", 'S', .cls = BP_OFF_OTHER, .op = NO_OP},
+    {"schedule pipe_read vfs_read", "", 'S', .cls = BP_OFF_OTHER, .op = NO_OP, .frame = "pipe_read"},
     {"", "", 'S', .cls = BP_OFF_OTHER, .op = NO_OP},
     {"schedule do_nanosleep hrtimer_nanosleep", "", 'S', .cls = BP_OFF_OTHER, .op = NO_OP,
      .frame = "do_nanosleep"},
     /* Names that only begin like one of the list are others. */
-    {"schedule ep_pollute do_selection", "", 'S', .cls = BP_OFF_OTHER, .op = NO_OP},
+    {"schedule ep_pollute do_selection", "", 'S', .cls = BP_OFF_OTHER, .op = NO_OP, .frame = "ep_pollute"},
 };
 
 #define N_CASES (sizeof(cases) / sizeof(cases[0]))
