@@ -70,7 +70,7 @@ struct bp_err *bp_record_waits_create(const struct bp_record_options *opts, bool
 				      struct bp_record_waits **ret)
 {
 	struct bp_record_waits *rw = calloc(1, sizeof(*rw));
-	struct bp_live_options lo = {.futex = opts->futex, .preempted_stacks = kvm};
+	struct bp_live_options lo = {.futex = opts->futex, .kvm = kvm};
 	struct bp_err *err;
 
 	if (!rw)
@@ -493,6 +493,27 @@ static BP_MUST_CHECK struct bp_err *sample_threads(struct bp_record_waits *rw)
 	return err;
 }
 
+/* A process with a virtual machine of KVM has a descriptor that says so. */
+static bool uses_kvm(pid_t pid)
+{
+	char path[64], link[64];
+	struct dirent *e;
+	bool kvm = false;
+	DIR *d;
+
+	snprintf(path, sizeof(path), "/proc/%d/fd", (int)pid);
+	d = opendir(path);
+	while (d && !kvm && (e = readdir(d))) {
+		ssize_t n = readlinkat(dirfd(d), e->d_name, link, sizeof(link) - 1);
+
+		link[n > 0 ? n : 0] = '\0';
+		kvm = !strcmp(link, "anon_inode:kvm-vm");
+	}
+	if (d)
+		closedir(d);
+	return kvm;
+}
+
 struct bp_err *bp_record_waits_poll(struct bp_record_waits *rw, uint64_t ns)
 {
 	struct bp_err *err = NULL;
@@ -509,7 +530,11 @@ struct bp_err *bp_record_waits_poll(struct bp_record_waits *rw, uint64_t ns)
 		if (!err)
 			err = bp_wait_log_flush(rw->log);
 	}
-	if (!err && ns - rw->last_maps >= MAPS_NS)
+	if (err || ns - rw->last_maps < MAPS_NS)
+		return err;
+	if (uses_kvm(rw->pid))
+		err = bp_live_kvm(rw->live);
+	if (!err)
 		err = name_locks(rw, ns);
 	return err;
 }
@@ -751,27 +776,6 @@ static BP_MUST_CHECK struct bp_err *watch(struct bp_record_waits *rw, const stru
 			*how = "exit";
 	}
 	return NULL;
-}
-
-/* A process with a virtual machine of KVM has a descriptor that says so. */
-static bool uses_kvm(pid_t pid)
-{
-	char path[64], link[64];
-	struct dirent *e;
-	bool kvm = false;
-	DIR *d;
-
-	snprintf(path, sizeof(path), "/proc/%d/fd", (int)pid);
-	d = opendir(path);
-	while (d && !kvm && (e = readdir(d))) {
-		ssize_t n = readlinkat(dirfd(d), e->d_name, link, sizeof(link) - 1);
-
-		link[n > 0 ? n : 0] = '\0';
-		kvm = !strcmp(link, "anon_inode:kvm-vm");
-	}
-	if (d)
-		closedir(d);
-	return kvm;
 }
 
 /* Whether the process names its threads; when it does not, those that are halted in KVM are noted. */

@@ -400,37 +400,45 @@ static BP_MUST_CHECK struct bp_err *add_decoder(struct bp_live *l, const char *s
 	return NULL;
 }
 
-static BP_MUST_CHECK struct bp_err *set_events(struct bp_live *l)
+/* @needed: those of the scheduler and of futex(2), else those of KVM, which not every kernel has */
+static BP_MUST_CHECK struct bp_err *enable(struct bp_live *l, bool needed)
 {
-	static const char *const stack_fields[FIELDS_MAX] = {"size", "caller"};
-	struct bp_err *err;
-	bool there;
-
 	for (size_t i = 0; i < BP_ARRAY_SIZE(events); i++) {
-		if (l->bpf && events[i].needed)
+		struct bp_err *err;
+		bool there;
+
+		if (events[i].needed != needed)
 			continue;
 		err = add_decoder(l, events[i].system, events[i].name, events[i].kind, events[i].fields,
 				  &there);
 		if (err)
 			return err;
-		if (!there && events[i].needed)
+		if (!there && needed)
 			return bp_err_new(BP_EUNSUPPORTED, "--waits: this kernel has no event %s:%s",
 					  events[i].system, events[i].name);
-		if (!there)
-			continue;
-		if (tracefs_event_enable(l->instance, events[i].system, events[i].name) < 0 &&
-		    events[i].needed)
+		if (there && tracefs_event_enable(l->instance, events[i].system, events[i].name) < 0 &&
+		    needed)
 			return no_tracefs(errno, events[i].name);
-		l->stats.kvm |= events[i].kind == EV_KVM_USER;
 	}
-	if (l->bpf)
-		return NULL;
+	return NULL;
+}
+
+static BP_MUST_CHECK struct bp_err *set_events(struct bp_live *l)
+{
+	static const char *const stack_fields[FIELDS_MAX] = {"size", "caller"};
+	struct bp_err *err = l->opts.kvm ? enable(l, false) : NULL;
+	bool there;
+
+	if (err || l->bpf)
+		return err;
+	err = enable(l, true);
+	if (err)
+		return err;
 	err = add_decoder(l, "ftrace", "kernel_stack", EV_STACK, stack_fields, &there);
-	if (!err && (!there ||
-		     tracefs_event_file_write(l->instance, "sched", "sched_switch", "trigger",
-					      l->opts.preempted_stacks
-						  ? "stacktrace if prev_pid != 0"
-						  : "stacktrace if prev_pid != 0 && prev_state & 0xff") < 0))
+	if (!err && (!there || tracefs_event_file_write(
+				   l->instance, "sched", "sched_switch", "trigger",
+				   l->opts.kvm ? "stacktrace if prev_pid != 0"
+					       : "stacktrace if prev_pid != 0 && prev_state & 0xff") < 0))
 		err = bp_err_new(BP_EUNSUPPORTED, "--waits: this kernel has no stack traces of events");
 	return err;
 }
@@ -565,10 +573,11 @@ void bp_live_probe(struct bp_live *l, const struct bp_live_options *o)
 {
 	static const char *const fields[2][FIELDS_MAX] = {{"file", "line"}, {"file", "line", "mutex"}};
 	struct bp_strbuf sb bp_cleanup(bp_strbuf_deinit) = BP_STRBUF_INIT;
-	bool there = false;
+	bool there = false, kvm = l->opts.kvm;
 	struct bp_err *err;
 
 	l->opts = *o;
+	l->opts.kvm = kvm;
 	if (!o->probe_file || l->probe_made)
 		return;
 	/* In uprobe_profile events have no group. */
@@ -702,8 +711,7 @@ struct bp_err *bp_live_create(const struct bp_live_options *opts, struct bp_live
 		return no_tracefs(errno, "trace_clock");
 	tracefs_option_enable(l->instance, TRACEFS_OPTION_EVENT_FORK);
 	if (opts->futex != BP_FUTEX_ALL)
-		err = bp_sched_bpf_create(bytes * (size_t)(cpus > 0 ? cpus : 1), opts->preempted_stacks,
-					  &l->bpf);
+		err = bp_sched_bpf_create(bytes * (size_t)(cpus > 0 ? cpus : 1), opts->kvm, &l->bpf);
 	if (err && (bp_err_code(err) != BP_EUNSUPPORTED || opts->futex == BP_FUTEX_SLEEPING))
 		return bp_err_wrap(err, "--futex=sleeping");
 	if (err)
@@ -789,9 +797,28 @@ static size_t add_threads(struct bp_live *l)
 	if (d)
 		closedir(d);
 	/* That has a price at every switch, and BPF does without. */
-	if (n && (!l->bpf || l->stats.kvm))
+	if (n && (!l->bpf || l->opts.kvm))
 		tracefs_instance_file_append(l->instance, "set_event_pid", bp_strbuf_str(&sb));
 	return n;
+}
+
+/* Threads that are started meanwhile follow their parents (event-fork), once those are in. */
+static size_t add_all_threads(struct bp_live *l)
+{
+	size_t before = add_threads(l), n;
+
+	for (int i = 0; i < 100 && (n = add_threads(l)) != before; i++)
+		before = n;
+	return before;
+}
+
+struct bp_err *bp_live_kvm(struct bp_live *l)
+{
+	if (l->opts.kvm)
+		return NULL;
+	l->opts.kvm = true;
+	add_all_threads(l);
+	return enable(l, false);
 }
 
 static BP_MUST_CHECK struct bp_err *thread_of(struct bp_live *l, uint32_t tid, size_t *ret);
@@ -802,17 +829,12 @@ struct bp_err *bp_live_attach(struct bp_live *l, pid_t pid, struct bp_trace_writ
 	char path[64];
 	struct dirent *e;
 	struct bp_err *err = NULL;
-	size_t before, n;
 	DIR *d;
 
 	l->pid = pid;
 	l->writer = w;
 	l->log = log;
-	/* Threads that are started meanwhile follow their parents (event-fork), once those are in. */
-	before = add_threads(l);
-	for (int i = 0; i < 100 && (n = add_threads(l)) != before; i++)
-		before = n;
-	if (!before)
+	if (!add_all_threads(l))
 		return bp_err_os(ESRCH, "process %d", (int)pid);
 	if (l->bpf)
 		err = bp_sched_bpf_attach(l->bpf, pid);

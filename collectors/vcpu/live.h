@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * Waits of a running QEMU. What the host's scheduler does with its threads comes from BPF programs
- * (sched_bpf.h); all else from the host's tracefs, an instance of our own (never the user's buffer): KVM's
- * events where there are any, and a uprobe on QEMU's function that takes a lock. Where BPF is not to be had,
+ * (sched_bpf.h); all else from the host's tracefs, an instance of our own (never the user's buffer): the
+ * events of a guest of KVM, and a uprobe on QEMU's function that takes a lock. Where BPF is not to be had,
  * or all calls of futex(2) are wanted, the events of the scheduler and of futex(2) are in that instance as
  * well.
  *
@@ -35,9 +35,9 @@ struct bp_live_options {
 	uint64_t probe_offset;     /* in the file */
 	bool probe_any_mutex;      /* arguments (mutex, file, line); else (file, line) */
 	bool probe_always;         /* not only for windows, of which the cost is bounded */
-	/* Stacks also of threads that could go on, which say nothing but under KVM, and of each sleep: a
-	 * stack costs 2 us. */
-	bool preempted_stacks;
+	/* For bp_live_create(): a guest of KVM. Its events, and stacks also of threads that could go on,
+	 * which say nothing otherwise, and of each sleep: a stack costs 2 us. */
+	bool kvm;
 	uint64_t bql;        /* address of the big lock, 0 unknown */
 	size_t buffer_bytes; /* of each host CPU; 0: 8 MiB, less on large machines */
 	/* Text of a string in QEMU, by run-time address: source file of a call site; may be NULL. */
@@ -54,7 +54,6 @@ struct bp_live_stats {
 	bool probes;         /* the uprobe is in place ... */
 	char no_probes[160]; /* ... or why it is not */
 	bool kernel_names;   /* /proc/kallsyms has addresses */
-	bool kvm;            /* the kernel has KVM's events */
 };
 
 /**
@@ -79,6 +78,10 @@ void bp_live_probe(struct bp_live *l, const struct bp_live_options *opts);
  */
 struct bp_err *bp_live_attach(struct bp_live *l, pid_t pid, struct bp_trace_writer *w,
 			      struct bp_wait_log *log) BP_MUST_CHECK;
+
+/** bp_live_kvm() - the process has a guest of KVM after all: its events from now on. Once is enough. Errors:
+ * BP_ENOMEM. */
+struct bp_err *bp_live_kvm(struct bp_live *l) BP_MUST_CHECK;
 
 /** bp_live_start() - from now on; @start_ns: CLOCK_MONOTONIC at time 0 of the recording */
 struct bp_err *bp_live_start(struct bp_live *l, uint64_t start_ns) BP_MUST_CHECK;

@@ -141,18 +141,20 @@ done
 for task in /proc/"$guest"/task/*; do
 	echo "${task##*/}" >> "$own/set_event_pid"
 done
-"$BOOTPROF" record -q --waits --futex=all --lock-sites=never --pid "$guest" --duration 3 -o "$T/all" &
+"$BOOTPROF" record -q --waits --futex=all --lock-sites=never --pid "$guest" --duration 60 -o "$T/all" &
 all=$!
-"$BOOTPROF" record --waits --futex=sleeping --pid "$guest" --duration 3 -o "$T/a" 2> "$T/err" &
+"$BOOTPROF" record --waits --futex=sleeping --pid "$guest" --duration 60 -o "$T/a" 2> "$T/err" &
+recording $all never
 recording $!
 echo 1 > "$own/tracing_on"
 sleep 1
 echo 0 > "$own/tracing_on"
+kill -INT $! $all
 wait $!
 is 'a running QEMU: status 0' $? 0
 wait $all
 is 'all futex calls: status 0' $? 0
-one_line 'a running QEMU: the summary is one line' 'waits: .* records of [0-9]+ threads; ended by timeout'
+one_line 'a running QEMU: the summary is one line' 'waits: .* records of [0-9]+ threads; ended by interrupt'
 cat "$own/trace" > "$T/text"
 like 'the text is complete' 'entries-in-buffer/entries-written: ([0-9]+)/\1 ' "$T/text"
 "$BOOTPROF" info --format=json -i "$T/a" > "$T/info"
@@ -431,4 +433,13 @@ else
 	"$BOOTPROF" dump -i "$T/r" > "$T/dump" 2> /dev/null
 	between 'KVM: exits to QEMU' "$(grep -c '^ kvm-exit .*flags=4' "$T/dump")" 1000 100000000
 	like 'KVM: the line that takes the lock for port I/O' '^host-frame .* site "softmmu/physmem.c:[0-9]*|site "system/physmem.c:' "$T/dump"
+	# One that is none of KVM's when it is looked at first.
+	timeout -k 5 60 sh -c 'sleep 1.5; exec "$@"' sh "${qemu[@]}" &
+	limit=$!
+	sleep 0.5
+	guest=$(cat "/proc/$limit/task/$limit/children")
+	"$BOOTPROF" record -q --waits --pid "${guest%% *}" --duration 6 -o "$T/r"
+	kill $limit
+	"$BOOTPROF" dump -i "$T/r" > "$T/dump" 2> /dev/null
+	between 'KVM later: exits to QEMU' "$(grep -c '^ kvm-exit .*flags=4' "$T/dump")" 1000 100000000
 fi
