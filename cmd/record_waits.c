@@ -43,6 +43,7 @@ struct bp_record_waits {
 	struct bp_qemu_locks *locks;
 	struct bp_qemu_probe probe;
 	bool have_probe, no_qemu;
+	bool kvm; /* its events are enabled */
 	pid_t pid;
 	char exe[4096]; /* what was looked at */
 	uint64_t last_drain, last_look, last_maps, last_sample;
@@ -76,6 +77,7 @@ struct bp_err *bp_record_waits_create(const struct bp_record_options *opts, bool
 	if (!rw)
 		return bp_err_nomem();
 	rw->opts = opts;
+	rw->kvm = kvm;
 	err = bp_live_create(&lo, &rw->live);
 	if (err) {
 		free(rw);
@@ -532,8 +534,10 @@ struct bp_err *bp_record_waits_poll(struct bp_record_waits *rw, uint64_t ns)
 	}
 	if (err || ns - rw->last_maps < MAPS_NS)
 		return err;
-	if (uses_kvm(rw->pid))
+	if (!rw->kvm && uses_kvm(rw->pid)) {
+		rw->kvm = true;
 		err = bp_live_kvm(rw->live);
+	}
 	if (!err)
 		err = name_locks(rw, ns);
 	return err;
@@ -709,7 +713,7 @@ struct bp_err *bp_record_waits_summary(const struct bp_record_waits *rw, char **
 	bp_units_count(n, bp_record_waits_records(rw, &lost));
 	bp_strbuf_addf(&sb, "waits: %s records of %u threads", n, rw->n_threads);
 	if (!bp_live_stats(rw->live)->probes)
-		bp_strbuf_adds(&sb, ", lock holders from wake-ups only");
+		bp_strbuf_adds(&sb, ", lock holders without call sites");
 	if (*bp_live_stats(rw->live)->no_bpf)
 		bp_strbuf_addf(&sb, ", all futex calls, which costs more (%s)",
 			       bp_live_stats(rw->live)->no_bpf);

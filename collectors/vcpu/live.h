@@ -79,8 +79,8 @@ void bp_live_probe(struct bp_live *l, const struct bp_live_options *opts);
 struct bp_err *bp_live_attach(struct bp_live *l, pid_t pid, struct bp_trace_writer *w,
 			      struct bp_wait_log *log) BP_MUST_CHECK;
 
-/** bp_live_kvm() - the process has a guest of KVM after all: its events from now on. Once is enough. Errors:
- * BP_ENOMEM. */
+/** bp_live_kvm() - the process has a guest of KVM after all: its events from now on. Once is enough. Errors
+ * as of bp_live_create(). */
 struct bp_err *bp_live_kvm(struct bp_live *l) BP_MUST_CHECK;
 
 /** bp_live_start() - from now on; @start_ns: CLOCK_MONOTONIC at time 0 of the recording */
