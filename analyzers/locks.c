@@ -592,7 +592,7 @@ static void open_cell(void *ctx, size_t i, size_t field, struct bp_cell *c)
 			bp_cell_str(c, x->w->threads[f->holder].role);
 		break;
 	case O_HOLDER_IS:
-		if (held)
+		if (held && f->holder_seen)
 			bp_cell_str(c, was_name(f->holder_was));
 		break;
 	case O_HOLDER_WHERE:
@@ -769,9 +769,9 @@ static struct bp_err *locks_run(struct bp_analysis *a, struct bp_report *r)
 			: "; taking a free lock never enters the kernel, so that only probes on the lock "
 			  "functions could tell when");
 	if (x->locks.n)
-		bp_report_note(
-		    r,
-		    "WAS: running all through the wait, or why the holder was off the CPU for most of that");
+		bp_report_note(r, "WAS: running all through the wait, or why the holder was off the CPU last "
+				  "in the longest "
+				  "stretch that it had the lock");
 	return NULL;
 }
 

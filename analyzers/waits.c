@@ -39,7 +39,7 @@ struct live {
 	uint32_t thread; /* index of what it is called now */
 	uint32_t fact;   /* next of its names, in priv->names; NO_THREAD: none */
 	enum run_state state;
-	uint64_t since;
+	uint64_t since;    /* in `state`; UINT64_MAX: nothing is known of it */
 	struct bp_off off; /* while OFF */
 	uint32_t woken_by; /* key index of the last waker since it last left the CPU; NO_THREAD: none */
 	bool woken_irq;
@@ -83,6 +83,8 @@ struct lock {
 	enum bp_holder_how how; /* the last of both is known */
 	bool big;               /* QEMU's big lock */
 	bool owned;             /* the holder is what the mutex says, or that as well */
+	uint32_t seen;          /* who the mutex said has it, last; NO_THREAD: never, */
+	uint64_t seen_ns;       /* and when */
 	uint32_t site;          /* where the holder took it */
 	uint32_t waiter;        /* last of those who wait for it */
 	uint32_t held_at;       /* in the list of those with a holder */
@@ -566,7 +568,7 @@ static struct lock *lock_of(struct bp_waits *w, uint64_t addr)
 	}
 	k = &p->locks[word->lock - 1];
 	if (k->forgot != p->forgot) {
-		k->holder = k->waiter = k->before = NO_THREAD;
+		k->holder = k->waiter = k->before = k->seen = NO_THREAD;
 		k->owned = false;
 		k->since_ns = p->forgot_ns;
 		k->forgot = p->forgot;
@@ -609,11 +611,18 @@ static void set_holder(struct bp_waits *w, struct lock *k, uint32_t holder, enum
 	p->live[holder].n_held++;
 }
 
-/* QEMU lets go of its big lock for these: in os_host_main_loop_wait(), and in qemu_wait_io_event() and KVM.
+/*
+ * Whether a thread had let go of the lock while it was off the CPU last: QEMU does with its big lock in
+ * os_host_main_loop_wait(), qemu_wait_io_event() and KVM. It keeps it in other loops (aio_poll() of
+ * AIO_WAIT_WHILE()): then the mutex says so to whoever goes to sleep on it.
  */
-static bool is_idle(enum bp_off_class cls)
+static bool idle_without(const struct bp_waits *w, const struct lock *k, uint32_t at, enum bp_off_class cls)
 {
-	return cls == BP_OFF_POLL || cls == BP_OFF_HALT;
+	const struct live *l = &w->priv->live[at];
+	bool seen = k->seen == at && k->seen_ns >= l->off.out.time_ns &&
+		    (l->state == OFF || k->seen_ns <= l->back_ns);
+
+	return k->big && (cls == BP_OFF_POLL || cls == BP_OFF_HALT) && !seen;
 }
 
 /* Of those who had the lock while it waited, of which there is one. */
@@ -644,9 +653,9 @@ static void held_meanwhile(struct bp_waits *w, const struct lock *k, struct live
 	if (by->got == k->addr && by->got_ns > from_ns)
 		from_ns = by->got_ns;
 	/* and the big lock not while it had nothing to do. */
-	if (k->big && is_idle(by->back_from) && by->back_ns > from_ns)
+	if (by->state != OFF && by->back_ns > from_ns && idle_without(w, k, h->by, by->back_from))
 		from_ns = by->back_ns;
-	if (k->big && by->state == OFF && is_idle(by->off.why.cls) && by->off.out.time_ns <= until_ns)
+	if (by->state == OFF && by->off.out.time_ns <= until_ns && idle_without(w, k, h->by, by->off.why.cls))
 		until_ns = by->off.out.time_ns;
 	else if (by->state == OFF)
 		was = by->off.why.cls;
@@ -736,8 +745,12 @@ static void let_go(struct bp_waits *w, struct lock *k, uint32_t at, uint64_t tim
 static void see_owner(struct bp_waits *w, struct lock *k, uint32_t at, const struct bp_wait *r)
 {
 	uint32_t owner = bp_wait_owner(r), by = NO_THREAD;
-	const struct live *l = owner ? live_of(w, owner, BP_WAIT_NO_CPU, r->time_ns) : NULL;
+	size_t n_live = w->priv->n_live;
+	struct live *l = owner ? live_of(w, owner, BP_WAIT_NO_CPU, r->time_ns) : NULL;
 
+	/* That it has a mutex says nothing of what it does. */
+	if (l && w->priv->n_live > n_live)
+		l->since = UINT64_MAX;
 	if (l)
 		by = (uint32_t)(l - w->priv->live);
 	if (by == at)
@@ -750,6 +763,10 @@ static void see_owner(struct bp_waits *w, struct lock *k, uint32_t at, const str
 			set_holder(w, k, by, BP_HOLDER_OWNER, l->held_site);
 	}
 	k->owned = by != NO_THREAD && k->holder == by;
+	if (by != NO_THREAD) {
+		k->seen = by;
+		k->seen_ns = r->time_ns;
+	}
 }
 
 static void remove_waiter(struct bp_waits *w, struct live *l)
@@ -1022,7 +1039,12 @@ static void where_holder_is(const struct bp_waits *w, struct live *l)
 {
 	const struct live *by = l->n_held_by ? &w->priv->live[longest(l)->by] : NULL;
 
-	if (!by || by->state != OFF)
+	if (!by || by->state == UNKNOWN)
+		return;
+	l->call.holder_seen = true;
+	l->call.holder_was = BP_OFF_CLASSES;
+	l->call.holder_stack = 0;
+	if (by->state != OFF)
 		return;
 	l->call.holder_was = by->off.why.cls;
 	l->call.holder_stack = by->off.out.ustack;
@@ -1202,7 +1224,7 @@ static void take_lock(struct bp_waits *w, const struct bp_wait *r)
 static struct live *off_from_the_start(struct bp_waits *w, struct live *l, const struct bp_wait *r)
 {
 	uint32_t at = (uint32_t)(l - w->priv->live);
-	uint64_t since_ns = w->lost ? r->time_ns : w->first_ns;
+	uint64_t since_ns = w->priv->forgot ? r->time_ns : w->first_ns;
 	struct lock *k;
 
 	remove_waiter(w, l);
@@ -1242,7 +1264,7 @@ static void take_sample(struct bp_waits *w, const struct bp_wait *r)
 		return;
 	/* Of one whose switches are recorded: where it is while it is off the CPU. */
 	if (p->any_in) {
-		if (l->state == UNKNOWN && l->since == r->time_ns)
+		if (l->state == UNKNOWN && (l->since == r->time_ns || l->since == UINT64_MAX))
 			l = off_from_the_start(w, l, r);
 		if (l->state == OFF && !l->off.out.ustack)
 			l->off.out.ustack = r->ustack;

@@ -132,10 +132,12 @@ struct bp_futex_wait {
 	/* Of user space: where it let go of the lock, of an open wait where the holder is off the CPU; or 0
 	 */
 	uint32_t holder_stack;
-	const char
-	    *holder_where;    /* of an open wait: function of the kernel that it is off the CPU in; or NULL */
-	uint32_t holder_site; /* frame id: where it had taken the lock; or 0 */
+	uint32_t holder_site;         /* frame id: where it had taken the lock; or 0 */
 	enum bp_off_class holder_was; /* off the CPU meanwhile, why; BP_OFF_CLASSES: running */
+	/* Of an open wait `holder_was` is what it does at the end, when that is known, and in what function
+	 * of the kernel it is off the CPU; or NULL. */
+	bool holder_seen;
+	const char *holder_where;
 };
 
 static inline bool bp_waits_is_vcpu(const struct bp_wait_thread *t)

@@ -64,7 +64,7 @@ enum bp_wait_kind {
 #define BP_WAIT_USERSPACE 4u /* KVM_EXIT */
 
 #define BP_WAIT_BLIND \
-	8u /* LOCK_FREE: from here on lock functions are not seen; nobody is known to have a lock */
+	8u /* LOCK_FREE: from here on lock functions are not seen; who has a lock is known by OWNED only */
 
 /* FUTEX, SAMPLE: who has the mutex is known, by what it says itself: thread bp_wait_owner() */
 #define BP_WAIT_OWNED 16u
