@@ -16,7 +16,7 @@ struct bp_locks {
 	struct bp_analysis *a;
 	struct bp_waits *w;
 	struct bp_guest_at *guest; /* NULL: nobody asks for it */
-	struct bp_tally locks;     /* address, type */
+	struct bp_tally locks;     /* address, type; extra: ns that holders were preempted */
 	struct bp_tally waiters;   /* address, thread, call site, guest function, its caller */
 	struct bp_tally holders;   /* address, thread, how and what it did, site, guest function, its caller;
 				      extra: stack */
@@ -72,7 +72,7 @@ static void on_off(void *ctx, const struct bp_waits *w, const struct bp_off *off
 	    .exit_ns = off->in_ns,
 	    .ustack = off->out.ustack,
 	    .holder = off->waker,
-	    .holder_was = BP_OFF_CLASSES,
+	    .holder_was = BP_OFF_UNKNOWN,
 	    .how = off->waker != UINT32_MAX && !off->irq ? BP_HOLDER_WAKER : BP_HOLDER_UNKNOWN,
 	};
 
@@ -119,7 +119,9 @@ static void sum(struct bp_locks *x)
 		/* A wait that does not end is one that did not finish: it has no length. */
 		if (f->open && f->addr != NOT_RECORDED)
 			continue;
-		bp_tally_add(&x->locks, (uint64_t[6]){f->addr, f->op & 0x7f}, ns);
+		t = bp_tally_add(&x->locks, (uint64_t[6]){f->addr, f->op & 0x7f}, ns);
+		if (t)
+			t->extra += f->holder_preempted_ns;
 		guest_of(x, 2 * i, &row, &caller);
 		t = bp_tally_add(&x->waiters,
 				 (uint64_t[6]){f->addr, x->w->threads[f->thread].pool, f->site, row, caller},
@@ -339,11 +341,6 @@ static const char *how_name(enum bp_holder_how how)
 	return names[how];
 }
 
-static const char *was_name(enum bp_off_class was)
-{
-	return was == BP_OFF_CLASSES ? "running" : bp_off_class_name(was);
-}
-
 static void lock_name(struct bp_locks *x, uint64_t addr, struct bp_cell *c)
 {
 	const char *how;
@@ -410,8 +407,8 @@ static void cell(void *ctx, size_t i, size_t field, struct bp_cell *c)
 		bp_cell_str(c, how_name((enum bp_holder_how)(key[2] & 0xff)));
 		break;
 	case L_WAS:
-		if (key[2] & 0xff)
-			bp_cell_str(c, was_name((enum bp_off_class)(key[2] >> 8)));
+		if (key[2] & 0xff && key[2] >> 8 != BP_OFF_UNKNOWN)
+			bp_cell_str(c, bp_off_class_name((enum bp_off_class)(key[2] >> 8)));
 		break;
 	case L_SITE:
 		if (t->which == HOLDERS && key[3])
@@ -592,8 +589,8 @@ static void open_cell(void *ctx, size_t i, size_t field, struct bp_cell *c)
 			bp_cell_str(c, x->w->threads[f->holder].role);
 		break;
 	case O_HOLDER_IS:
-		if (held && f->holder_seen)
-			bp_cell_str(c, was_name(f->holder_was));
+		if (held && f->holder_was != BP_OFF_UNKNOWN)
+			bp_cell_str(c, bp_off_class_name(f->holder_was));
 		break;
 	case O_HOLDER_WHERE:
 		if (held && f->holder_where)
@@ -664,7 +661,11 @@ bool bp_locks_sum(const struct bp_locks *x, size_t i, struct bp_lock_sum *ret)
 	if (i >= x->locks.n)
 		return false;
 	*ret = (struct bp_lock_sum){
-	    .addr = x->locks.rows[i].key[0], .all_ns = x->locks.rows[i].ns, .top = UINT32_MAX};
+	    .addr = x->locks.rows[i].key[0],
+	    .all_ns = x->locks.rows[i].ns,
+	    .preempted_ns = x->locks.rows[i].extra,
+	    .top = UINT32_MAX,
+	};
 	for (size_t k = 0; k < x->waiters.n; k++) {
 		const struct bp_tally_row *row = &x->waiters.rows[k];
 
@@ -678,8 +679,6 @@ bool bp_locks_sum(const struct bp_locks *x, size_t i, struct bp_lock_sum *ret)
 
 		if (row->key[0] != ret->addr || row->key[1] >= x->w->n_threads)
 			continue;
-		if (row->key[2] >> 8 == BP_OFF_PREEMPTED)
-			ret->preempted_ns += row->ns;
 		for (size_t j = 0; j < x->holders.n; j++) {
 			const struct bp_tally_row *other = &x->holders.rows[j];
 
@@ -769,9 +768,7 @@ static struct bp_err *locks_run(struct bp_analysis *a, struct bp_report *r)
 			: "; taking a free lock never enters the kernel, so that only probes on the lock "
 			  "functions could tell when");
 	if (x->locks.n)
-		bp_report_note(r, "WAS: running all through the wait, or why the holder was off the CPU last "
-				  "in the longest "
-				  "stretch that it had the lock");
+		bp_report_note(r, "WAS: what the holder did for most of the time that it had the lock");
 	return NULL;
 }
 

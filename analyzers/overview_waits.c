@@ -87,7 +87,7 @@ static void find_locks(struct bp_findings *f, struct bp_locks *x, uint64_t all_n
 			bp_units_ns(t, (int64_t)s.ns), bp_strbuf_str(&lock), bp_strbuf_str(&who));
 		if (percent(s.preempted_ns, all_ns) >= SHARE_MIN)
 			bp_find(f, percent(s.preempted_ns, all_ns), "report locks", NULL,
-				"%s of the waits for %s had a holder that was preempted: the host's CPUs are "
+				"for %s of the waits for %s their holder was preempted: the host's CPUs are "
 				"busy",
 				bp_units_ns(t, (int64_t)s.preempted_ns), bp_strbuf_str(&lock));
 	}

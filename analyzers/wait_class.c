@@ -269,12 +269,18 @@ enum bp_stack_kind bp_stack_kind(struct bp_off_rules *r, uint32_t id)
 
 const char *bp_off_class_name(enum bp_off_class cls)
 {
-	static const char *const names[BP_OFF_CLASSES] = {
-	    [BP_OFF_PREEMPTED] = "preempted", [BP_OFF_LOCK] = "lock",
-	    [BP_OFF_HALT] = "halt",           [BP_OFF_IO] = "io",
-	    [BP_OFF_FAULT] = "fault",         [BP_OFF_KERNEL] = "kernel",
-	    [BP_OFF_FUTEX] = "futex",         [BP_OFF_POLL] = "poll",
+	static const char *const names[] = {
+	    [BP_OFF_PREEMPTED] = "preempted",
+	    [BP_OFF_LOCK] = "lock",
+	    [BP_OFF_HALT] = "halt",
+	    [BP_OFF_IO] = "io",
+	    [BP_OFF_FAULT] = "fault",
+	    [BP_OFF_KERNEL] = "kernel",
+	    [BP_OFF_FUTEX] = "futex",
+	    [BP_OFF_POLL] = "poll",
 	    [BP_OFF_OTHER] = "other",
+	    [BP_OFF_RUNNING] = "running",
+	    [BP_OFF_UNKNOWN] = "",
 	};
 
 	return names[cls];

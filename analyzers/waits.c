@@ -18,19 +18,32 @@
 /* From being woken to leaving the CPU all the same, at most: the kernel had decided already. */
 #define EARLY_NS 50000
 #define HOLDERS 4        /* of a wait, that are told apart */
+#define TIMES_OFF 8      /* of a thread, that are remembered; a power of two */
 #define WAITERS_MAX 1000 /* of a lock, who are told who had it: those who came last */
 #define HELD_MAX 256     /* locks that are known to have a holder, at a time */
 
 enum run_state { UNKNOWN, RUNNING, OFF };
 
 /* Who had a lock until some moment. */
-struct held {
+struct had {
 	uint32_t by; /* index into live */
 	enum bp_holder_how how;
 	uint32_t stack, site;
-	enum bp_off_class was;
-	uint64_t ns;     /* for how long of a wait, in all, */
-	uint64_t was_ns; /* and the part in which it was that */
+};
+
+/* The same, of all the times that it had it during a wait. */
+struct held {
+	struct had had;
+	uint64_t ns;
+	uint64_t by_how[BP_HOLDER_EVENTS + 1]; /* of these, known in that way */
+	uint64_t did[BP_OFF_RUNNING + 1];      /* and what it did then, as far as that is known */
+};
+
+/* A time off the CPU that is over. */
+struct time_off {
+	uint64_t out_ns, in_ns;
+	uint64_t addr; /* for which futex; 0: none */
+	enum bp_off_class cls;
 };
 
 /* What is going on with a thread, by its number; its name may change. */
@@ -40,6 +53,7 @@ struct live {
 	uint32_t fact;   /* next of its names, in priv->names; NO_THREAD: none */
 	enum run_state state;
 	uint64_t since;    /* in `state`; UINT64_MAX: nothing is known of it */
+	uint64_t known_ns; /* since when its states are known; UINT64_MAX as above */
 	struct bp_off off; /* while OFF */
 	uint32_t woken_by; /* key index of the last waker since it last left the CPU; NO_THREAD: none */
 	bool woken_irq;
@@ -57,16 +71,15 @@ struct live {
 	bool let_go; /* waits on a condition variable, so has released a lock: */
 	uint64_t let_go_of;
 	uint32_t held_site;
-	uint32_t n_held;             /* locks that it is the holder of */
-	uint64_t back_ns;            /* when it last got a CPU again, */
-	enum bp_off_class back_from; /* and why it had left it, */
-	uint64_t back_addr;          /* for which futex; 0: none */
-	uint64_t got, got_ns;        /* mutex that it last waited for, until when */
-	uint32_t ustack;             /* of its last futex call */
-	struct held held[HOLDERS];   /* who had the lock while it waited for it, */
-	size_t n_held_by;            /* as many */
-	uint32_t lock;               /* that it waits for: index + 1; 0: none */
-	uint32_t next, prev;         /* of those who wait for the same lock; NO_THREAD: none */
+	uint32_t n_held;                  /* locks that it is the holder of */
+	struct time_off times[TIMES_OFF]; /* the last ones: number i is at i % TIMES_OFF, */
+	uint32_t n_times;                 /* of as many */
+	uint64_t got, got_ns;             /* mutex that it last waited for, until when */
+	uint32_t ustack;                  /* of its last futex call */
+	struct held *held;                /* who had the lock while it waited for it: HOLDERS, or NULL, */
+	size_t n_held_by;                 /* as many */
+	uint32_t lock;                    /* that it waits for: index + 1; 0: none */
+	uint32_t next, prev;              /* of those who wait for the same lock; NO_THREAD: none */
 };
 
 /* A name of a thread, from a time on. */
@@ -79,7 +92,8 @@ struct name {
 struct lock {
 	uint64_t addr;
 	uint32_t holder;        /* NO_THREAD: free or not known */
-	uint32_t before;        /* who had it before that */
+	uint32_t before;        /* who had it before that, */
+	uint64_t before_ns;     /* until when */
 	enum bp_holder_how how; /* the last of both is known */
 	bool big;               /* QEMU's big lock */
 	bool owned;             /* the holder is what the mutex says, or that as well */
@@ -149,6 +163,8 @@ void bp_waits_destroy(struct bp_waits *w)
 		free(w->threads[i].slices);
 	free(w->threads);
 	if (w->priv) {
+		for (size_t i = 0; i < w->priv->n_live; i++)
+			free(w->priv->live[i].held);
 		free(w->priv->live);
 		free(w->priv->slots);
 		free(w->priv->names);
@@ -341,7 +357,8 @@ static struct live *live_of(struct bp_waits *w, uint32_t tid, uint16_t cpu, uint
 	if (!grow(w, &p->live, &p->cap_live, p->n_live, sizeof(*p->live)))
 		return NULL;
 	l = &p->live[p->n_live];
-	*l = (struct live){.key = key, .fact = NO_THREAD, .since = time_ns, .woken_by = NO_THREAD};
+	*l = (struct live){
+	    .key = key, .fact = NO_THREAD, .since = time_ns, .known_ns = time_ns, .woken_by = NO_THREAD};
 	name = tid ? first_name(p, tid) : NO_THREAD;
 	/* What it is called first also holds before the moment that it was heard of. */
 	l->thread = add_thread(w, tid, name == NO_THREAD ? NULL : p->names[name].fact);
@@ -460,9 +477,11 @@ static void look(struct bp_waits *w, const struct bp_wait *r)
 			l->kvm |= is_kvm(bp_stack_kind(w->priv->rules, r->kstack));
 		break;
 	case BP_WAIT_SAMPLE:
-		word = r->ustack ? word_of(w, bp_waits_word(r->addr, r->other), true) : NULL;
-		if (word)
+		word = bp_futex_waits(r->other) ? word_of(w, bp_waits_word(r->addr, r->other), true) : NULL;
+		if (word && r->ustack)
 			word->ustack = r->ustack;
+		if (word)
+			word->condvar |= is_condvar(r->other);
 		break;
 	default:
 		break;
@@ -579,7 +598,7 @@ static struct lock *lock_of(struct bp_waits *w, uint64_t addr)
 	return k;
 }
 
-static void set_free(struct bp_waits *w, struct lock *k)
+static void set_free(struct bp_waits *w, struct lock *k, uint64_t time_ns)
 {
 	struct bp_waits_private *p = w->priv;
 
@@ -591,15 +610,16 @@ static void set_free(struct bp_waits *w, struct lock *k)
 	p->held[k->held_at] = p->held[--p->n_held];
 	p->locks[p->held[k->held_at]].held_at = k->held_at;
 	k->before = k->holder;
+	k->before_ns = time_ns;
 	k->holder = NO_THREAD;
 }
 
 static void set_holder(struct bp_waits *w, struct lock *k, uint32_t holder, enum bp_holder_how how,
-		       uint32_t site)
+		       uint32_t site, uint64_t time_ns)
 {
 	struct bp_waits_private *p = w->priv;
 
-	set_free(w, k);
+	set_free(w, k, time_ns);
 	/* Few locks are held at a time, unless somebody made them up. */
 	if (p->n_held == HELD_MAX)
 		return;
@@ -611,6 +631,12 @@ static void set_holder(struct bp_waits *w, struct lock *k, uint32_t holder, enum
 	p->live[holder].n_held++;
 }
 
+/* The last one of @l, or NULL. */
+static const struct time_off *last_off(const struct live *l)
+{
+	return l->n_times ? &l->times[(l->n_times - 1) % TIMES_OFF] : NULL;
+}
+
 /*
  * Whether a thread had let go of the lock while it was off the CPU last: QEMU does with its big lock in
  * os_host_main_loop_wait(), qemu_wait_io_event() and KVM. It keeps it in other loops (aio_poll() of
@@ -619,10 +645,59 @@ static void set_holder(struct bp_waits *w, struct lock *k, uint32_t holder, enum
 static bool idle_without(const struct bp_waits *w, const struct lock *k, uint32_t at, enum bp_off_class cls)
 {
 	const struct live *l = &w->priv->live[at];
+	const struct time_off *last = last_off(l);
 	bool seen = k->seen == at && k->seen_ns >= l->off.out.time_ns &&
-		    (l->state == OFF || k->seen_ns <= l->back_ns);
+		    (l->state == OFF || (last && k->seen_ns <= last->in_ns));
 
 	return k->big && (cls == BP_OFF_POLL || cls == BP_OFF_HALT) && !seen;
+}
+
+/* Adds to @did, by class, what a thread did from @from_ns to @until_ns, as far as that is known. */
+static void add_did(const struct live *l, uint64_t from_ns, uint64_t until_ns,
+		    uint64_t did[BP_OFF_RUNNING + 1])
+{
+	const struct time_off *oldest = &l->times[l->n_times % TIMES_OFF];
+	uint32_t n = l->n_times < TIMES_OFF ? l->n_times : TIMES_OFF;
+	uint64_t off_ns = 0;
+
+	if (l->known_ns > from_ns)
+		from_ns = l->known_ns;
+	if (l->n_times > TIMES_OFF && oldest->out_ns > from_ns)
+		from_ns = oldest->out_ns;
+	if (from_ns >= until_ns)
+		return;
+	for (uint32_t i = 0; i <= n; i++) {
+		struct time_off one = {l->off.out.time_ns, until_ns, 0, l->off.why.cls};
+		uint64_t begin, end;
+
+		if (i < n)
+			one = l->times[i];
+		else if (l->state != OFF)
+			break;
+		begin = one.out_ns > from_ns ? one.out_ns : from_ns;
+		end = one.in_ns < until_ns ? one.in_ns : until_ns;
+		if (end <= begin)
+			continue;
+		did[one.cls] += end - begin;
+		off_ns += end - begin;
+	}
+	if (until_ns - from_ns > off_ns)
+		did[BP_OFF_RUNNING] += until_ns - from_ns - off_ns;
+}
+
+/* What it did most of the time. */
+static enum bp_off_class mostly(const uint64_t did[BP_OFF_RUNNING + 1])
+{
+	enum bp_off_class best = BP_OFF_UNKNOWN;
+	uint64_t ns = 0;
+
+	for (enum bp_off_class i = 0; i <= BP_OFF_RUNNING; i++) {
+		if (did[i] <= ns)
+			continue;
+		ns = did[i];
+		best = i;
+	}
+	return best;
 }
 
 /* Of those who had the lock while it waited, of which there is one. */
@@ -635,74 +710,76 @@ static struct held *longest(struct live *l)
 	return best;
 }
 
+/* What is known of @by's times with the lock while @l waits; NULL: it would have the least of more than can
+ * be told apart. */
+static struct held *held_by(struct live *l, const struct had *h, uint64_t ns)
+{
+	struct held *least = l->held;
+
+	for (size_t i = 0; i < l->n_held_by; i++) {
+		if (l->held[i].had.by == h->by)
+			return &l->held[i];
+		least = l->held[i].ns < least->ns ? &l->held[i] : least;
+	}
+	if (l->n_held_by < HOLDERS)
+		least = &l->held[l->n_held_by++];
+	else if (ns <= least->ns)
+		return NULL;
+	*least = (struct held){.had = *h};
+	return least;
+}
+
 /*
  * The holder of a wait is who had the lock for the longest part of it: a lock that several wait for goes from
  * one to the next, and whoever lets go of it at the end may have had it for a moment only.
  */
 static void held_meanwhile(struct bp_waits *w, const struct lock *k, struct live *l, uint64_t until_ns,
-			   const struct held *h)
+			   const struct had *h)
 {
 	const struct live *by = &w->priv->live[h->by];
+	const struct time_off *last = last_off(by);
 	uint64_t from_ns = k->since_ns > l->call.enter_ns ? k->since_ns : l->call.enter_ns, ns;
-	struct held *one = NULL, *best = l->held;
-	enum bp_off_class was = BP_OFF_CLASSES;
+	struct held *one;
 
 	if (by == l)
 		return;
 	/* Not while it waited for it itself, */
 	if (by->got == k->addr && by->got_ns > from_ns)
 		from_ns = by->got_ns;
+	for (uint32_t i = 0; i < TIMES_OFF && i < by->n_times; i++) {
+		if (by->times[i].addr == k->addr && by->times[i].in_ns > from_ns)
+			from_ns = by->times[i].in_ns;
+	}
 	/* and the big lock not while it had nothing to do. */
-	if (by->state != OFF && by->back_ns > from_ns && idle_without(w, k, h->by, by->back_from))
-		from_ns = by->back_ns;
+	if (by->state != OFF && last && last->in_ns > from_ns && idle_without(w, k, h->by, last->cls))
+		from_ns = last->in_ns;
 	if (by->state == OFF && by->off.out.time_ns <= until_ns && idle_without(w, k, h->by, by->off.why.cls))
 		until_ns = by->off.out.time_ns;
-	else if (by->state == OFF)
-		was = by->off.why.cls;
-	else if (by->back_ns > from_ns && by->back_addr != k->addr)
-		was = by->back_from;
 	ns = until_ns > from_ns ? until_ns - from_ns : 0;
-	for (size_t i = 0; i < l->n_held_by && !one; i++)
-		one = l->held[i].by == h->by ? &l->held[i] : NULL;
-	if (!one && l->n_held_by < HOLDERS) {
-		one = &l->held[l->n_held_by++];
-		*one = *h;
-		one->was = BP_OFF_CLASSES;
-		one->ns = one->was_ns = 0;
-	}
-	/* More than can be told apart: in place of who had it least. */
-	for (size_t i = 0; !one && i < HOLDERS; i++)
-		best = l->held[i].ns < best->ns ? &l->held[i] : best;
-	if (!one && ns > best->ns) {
-		one = best;
-		*one = *h;
-		one->was = BP_OFF_CLASSES;
-		one->ns = one->was_ns = 0;
-	}
+	one = held_by(l, h, ns);
 	if (!one)
 		return;
 	if (h->stack)
-		one->stack = h->stack;
-	if (h->how > one->how)
-		one->how = h->how;
+		one->had.stack = h->stack;
 	if (h->site && ns >= one->ns)
-		one->site = h->site;
-	/* What it did for the longest part. */
-	if (was != BP_OFF_CLASSES && ns >= one->was_ns) {
-		one->was = was;
-		one->was_ns = ns;
-	}
+		one->had.site = h->site;
 	one->ns += ns;
-	best = longest(l);
-	l->call.how = best->how;
-	l->call.holder = w->priv->live[best->by].thread;
-	l->call.holder_stack = best->stack;
-	l->call.holder_site = best->site;
-	l->call.holder_was = best->was;
+	one->by_how[h->how] += ns;
+	if (one->by_how[h->how] > one->by_how[one->had.how] ||
+	    (one->by_how[h->how] == one->by_how[one->had.how] && h->how > one->had.how))
+		one->had.how = h->how;
+	add_did(by, from_ns, until_ns, one->did);
+	one = longest(l);
+	l->call.how = one->had.how;
+	l->call.holder = w->priv->live[one->had.by].thread;
+	l->call.holder_stack = one->had.stack;
+	l->call.holder_site = one->had.site;
+	l->call.holder_was = mostly(one->did);
+	l->call.holder_preempted_ns = one->did[BP_OFF_PREEMPTED];
 }
 
 /* The same for all who wait for it; from then on somebody else may have it. */
-static void had_lock(struct bp_waits *w, struct lock *k, uint64_t until_ns, const struct held *h)
+static void had_lock(struct bp_waits *w, struct lock *k, uint64_t until_ns, const struct had *h)
 {
 	struct bp_waits_private *p = w->priv;
 	size_t n = 0;
@@ -715,7 +792,7 @@ static void had_lock(struct bp_waits *w, struct lock *k, uint64_t until_ns, cons
 /* The one that is known to have it. */
 static void holder_had(struct bp_waits *w, struct lock *k, uint64_t until_ns, uint32_t stack)
 {
-	struct held h = {.by = k->holder, .how = k->how, .stack = stack, .site = k->site};
+	struct had h = {.by = k->holder, .how = k->how, .stack = stack, .site = k->site};
 
 	if (k->holder != NO_THREAD)
 		had_lock(w, k, until_ns, &h);
@@ -724,25 +801,23 @@ static void holder_had(struct bp_waits *w, struct lock *k, uint64_t until_ns, ui
 /* Thread @at lets go of a lock and tells the kernel to wake who waits for it. */
 static void let_go(struct bp_waits *w, struct lock *k, uint32_t at, uint64_t time_ns, uint32_t stack)
 {
-	struct held h = {
+	struct had h = {
 	    .by = at, .how = BP_HOLDER_WAKER, .stack = stack, .site = w->priv->live[at].held_site};
 
 	if (k->holder == at) {
 		holder_had(w, k, time_ns, stack);
-		set_free(w, k);
-	} else if (k->holder == NO_THREAD && k->before == at) {
-		/* It had let go already, by an event, or seen by one who went to sleep just then. */
-		h.how = k->how;
-		had_lock(w, k, time_ns, &h);
+		set_free(w, k, time_ns);
 	} else if (k->holder == NO_THREAD) {
+		/* It had let go just before, by an event, or seen by one who went to sleep then. */
+		if (k->before == at && time_ns - k->before_ns <= EARLY_NS)
+			h.how = k->how;
 		had_lock(w, k, time_ns, &h);
-		k->before = NO_THREAD;
 	}
 	/* Else somebody took it in between. */
 }
 
-/* Thread @at goes to sleep on a mutex, or is asleep, and the mutex says who has it, or does not. */
-static void see_owner(struct bp_waits *w, struct lock *k, uint32_t at, const struct bp_wait *r)
+/* A thread goes to sleep on a mutex, or is asleep, and the mutex says who has it, or does not. */
+static void see_owner(struct bp_waits *w, struct lock *k, const struct bp_wait *r)
 {
 	uint32_t owner = bp_wait_owner(r), by = NO_THREAD;
 	size_t n_live = w->priv->n_live;
@@ -750,17 +825,16 @@ static void see_owner(struct bp_waits *w, struct lock *k, uint32_t at, const str
 
 	/* That it has a mutex says nothing of what it does. */
 	if (l && w->priv->n_live > n_live)
-		l->since = UINT64_MAX;
+		l->since = l->known_ns = UINT64_MAX;
+	/* It may be the thread itself, which then waits for ever. */
 	if (l)
 		by = (uint32_t)(l - w->priv->live);
-	if (by == at)
-		by = NO_THREAD;
 	w->owners |= by != NO_THREAD;
 	if (k->holder != by && (by != NO_THREAD || k->owned)) {
 		holder_had(w, k, r->time_ns, 0);
-		set_free(w, k);
+		set_free(w, k, r->time_ns);
 		if (l && by != NO_THREAD)
-			set_holder(w, k, by, BP_HOLDER_OWNER, l->held_site);
+			set_holder(w, k, by, BP_HOLDER_OWNER, l->held_site, r->time_ns);
 	}
 	k->owned = by != NO_THREAD && k->holder == by;
 	if (by != NO_THREAD) {
@@ -789,6 +863,12 @@ static void add_waiter(struct bp_waits *w, struct lock *k, struct live *l)
 	struct bp_waits_private *p = w->priv;
 	uint32_t at = (uint32_t)(l - p->live);
 
+	if (!l->held)
+		l->held = calloc(HOLDERS, sizeof(*l->held));
+	if (!l->held) {
+		p->failed = true;
+		return;
+	}
 	remove_waiter(w, l);
 	l->n_held_by = 0;
 	l->lock = (uint32_t)(k - p->locks) + 1;
@@ -842,6 +922,13 @@ static void end_off(struct bp_waits *w, struct live *l, uint64_t time_ns, bool o
 		p->ops->on_off(p->ctx, w, &l->off);
 }
 
+/* It has got a CPU again. */
+static void note_back(struct live *l, uint64_t time_ns)
+{
+	l->times[l->n_times++ % TIMES_OFF] =
+	    (struct time_off){l->off.out.time_ns, time_ns, l->off.addr, l->off.why.cls};
+}
+
 /* It was blocked since before recording began, and is not any more. */
 static void end_from_start(struct bp_waits *w, struct live *l)
 {
@@ -865,11 +952,11 @@ static void unseen(struct bp_waits *w, struct live *l, uint64_t time_ns)
 	end_off(w, l, woken ? l->off.woken_ns : l->since, !woken);
 	l->state = UNKNOWN;
 	l->since = time_ns;
-	if (!woken)
+	if (!woken) {
+		l->known_ns = time_ns;
 		return;
-	l->back_ns = l->off.woken_ns;
-	l->back_from = l->off.why.cls;
-	l->back_addr = l->off.addr;
+	}
+	note_back(l, l->off.woken_ns);
 	l->state = RUNNING;
 	l->since = l->off.woken_ns;
 }
@@ -879,6 +966,8 @@ static void begin_off(struct bp_waits *w, struct live *l, const struct bp_wait *
 {
 	l->state = OFF;
 	l->since = since_ns;
+	if (l->known_ns > since_ns)
+		l->known_ns = since_ns;
 	l->woken_by = NO_THREAD;
 	l->off = (struct bp_off){
 	    .thread = l->thread,
@@ -956,12 +1045,12 @@ static void take_in(struct bp_waits *w, const struct bp_wait *r)
 	end_from_start(w, l);
 	if (l->state == OFF) {
 		end_off(w, l, r->time_ns, false);
-		l->back_ns = r->time_ns;
-		l->back_from = l->off.why.cls;
-		l->back_addr = l->off.addr;
+		note_back(l, r->time_ns);
 	}
 	l->state = RUNNING;
 	l->since = r->time_ns;
+	if (l->known_ns > r->time_ns)
+		l->known_ns = r->time_ns;
 	l->early_ns = 0;
 }
 
@@ -971,7 +1060,8 @@ static void take_wake(struct bp_waits *w, const struct bp_wait *r)
 	struct live *target = live_of(w, r->other, r->cpu, r->time_ns), *waker;
 	uint32_t chain[BP_WAKE_CHAIN], at;
 	size_t n = 0, target_index;
-	bool irq = r->flags & BP_WAIT_IRQ;
+	/* The idle task wakes nobody; not every source of traces tells of interrupts. */
+	bool irq = (r->flags & BP_WAIT_IRQ) || !r->thread;
 	uint64_t slept_ns = 0;
 
 	if (!target)
@@ -1034,21 +1124,23 @@ static void take_wake(struct bp_waits *w, const struct bp_wait *r)
 	p->ops->on_wake(p->ctx, w, chain, n, irq, slept_ns);
 }
 
-/* Who has the lock that an open call waits for is somewhere, too. */
-static void where_holder_is(const struct bp_waits *w, struct live *l)
+/* Of an open call: who has the lock now, and where that is. */
+static void where_holder_is(const struct bp_waits *w, const struct lock *k, struct bp_futex_wait *f)
 {
-	const struct live *by = l->n_held_by ? &w->priv->live[longest(l)->by] : NULL;
+	const struct live *by = k->holder != NO_THREAD ? &w->priv->live[k->holder] : NULL;
 
+	f->how = by ? k->how : BP_HOLDER_UNKNOWN;
+	f->holder = by ? by->thread : NO_THREAD;
+	f->holder_site = by ? k->site : 0;
+	f->holder_stack = 0;
+	f->holder_was = BP_OFF_UNKNOWN;
 	if (!by || by->state == UNKNOWN)
 		return;
-	l->call.holder_seen = true;
-	l->call.holder_was = BP_OFF_CLASSES;
-	l->call.holder_stack = 0;
+	f->holder_was = by->state == OFF ? by->off.why.cls : BP_OFF_RUNNING;
 	if (by->state != OFF)
 		return;
-	l->call.holder_was = by->off.why.cls;
-	l->call.holder_stack = by->off.out.ustack;
-	l->call.holder_where = by->off.why.frame;
+	f->holder_stack = by->off.out.ustack;
+	f->holder_where = by->off.why.frame;
 }
 
 static void end_call(struct bp_waits *w, struct live *l, uint64_t time_ns, bool open)
@@ -1062,18 +1154,29 @@ static void end_call(struct bp_waits *w, struct live *l, uint64_t time_ns, bool 
 	l->call.exit_ns = time_ns > l->call.enter_ns ? time_ns : l->call.enter_ns;
 	l->call.open = open;
 	if (k) {
-		struct held h = {.by = k->holder, .how = k->how, .site = k->site};
+		struct had h = {.by = k->holder, .how = k->how, .site = k->site};
 
-		l->got = k->addr;
-		l->got_ns = l->call.exit_ns;
-		if (k->holder != NO_THREAD)
-			held_meanwhile(w, k, l, time_ns, &h);
-		if (open)
-			where_holder_is(w, l);
+		if (open) {
+			where_holder_is(w, k, &l->call);
+		} else {
+			l->got = k->addr;
+			l->got_ns = l->call.exit_ns;
+			if (k->holder != NO_THREAD && l->lock)
+				held_meanwhile(w, k, l, time_ns, &h);
+		}
 	}
 	remove_waiter(w, l);
 	if (p->ops && p->ops->on_futex)
 		p->ops->on_futex(p->ctx, w, &l->call);
+}
+
+/* @condvar: that the word of a call is inside of; 0: none */
+static void set_condvar(struct bp_futex_wait *call, uint64_t condvar)
+{
+	if (!condvar)
+		return;
+	call->addr = condvar;
+	call->op = 0x89; /* FUTEX_WAIT_BITSET_PRIVATE, as those who wait on it */
 }
 
 static void take_futex(struct bp_waits *w, const struct bp_wait *r)
@@ -1100,21 +1203,19 @@ static void take_futex(struct bp_waits *w, const struct bp_wait *r)
 	    .ustack = r->ustack,
 	    .site = l->wants ? l->site : 0,
 	    .holder = NO_THREAD,
-	    .holder_was = BP_OFF_CLASSES,
+	    .holder_was = BP_OFF_UNKNOWN,
 	};
 	condvar = bp_waits_is_mutex(r->other) ? condvar_around(w, r->addr) : 0;
-	if (condvar) {
-		l->call.addr = condvar;
-		l->call.op = 0x89; /* FUTEX_WAIT_BITSET_PRIVATE, as those who wait on it */
+	set_condvar(&l->call, condvar);
+	if (condvar)
 		return;
-	}
 	at = (uint32_t)(l - p->live);
 	if (bp_waits_is_mutex(r->other)) {
 		k = lock_of(w, r->addr);
 		if (k && k->holder == at)
-			set_free(w, k);
+			set_free(w, k, r->time_ns);
 		if (k)
-			see_owner(w, k, at, r);
+			see_owner(w, k, r);
 		if (k)
 			add_waiter(w, k, &p->live[at]);
 	} else if (!bp_futex_waits(r->other)) {
@@ -1134,7 +1235,7 @@ static void take_futex(struct bp_waits *w, const struct bp_wait *r)
 				l->let_go = true;
 				l->let_go_of = k->addr;
 			}
-			set_free(w, k);
+			set_free(w, k, r->time_ns);
 		}
 	}
 }
@@ -1144,13 +1245,16 @@ static void take_futex_ret(struct bp_waits *w, const struct bp_wait *r)
 	struct live *l = live_of(w, r->thread, r->cpu, r->time_ns);
 	struct lock *k;
 
-	if (!l || !l->in_futex)
+	if (!l)
+		return;
+	end_from_start(w, l);
+	if (!l->in_futex)
 		return;
 	if (l->let_go && !bp_waits_is_mutex(l->call.op)) {
 		l->let_go = false;
 		k = lock_of(w, l->let_go_of);
 		if (k && k->holder == NO_THREAD) {
-			set_holder(w, k, (uint32_t)(l - w->priv->live), BP_HOLDER_EVENTS, 0);
+			set_holder(w, k, (uint32_t)(l - w->priv->live), BP_HOLDER_EVENTS, 0, r->time_ns);
 			k->since_ns = r->time_ns;
 		}
 	}
@@ -1173,7 +1277,7 @@ static void forget_locks(struct bp_waits *w, uint64_t time_ns)
 		if (k->owned)
 			continue;
 		holder_had(w, k, time_ns, 0);
-		set_free(w, k);
+		set_free(w, k, time_ns);
 	}
 	w->priv->blind++;
 }
@@ -1191,6 +1295,7 @@ static void take_lock(struct bp_waits *w, const struct bp_wait *r)
 	l = live_of(w, r->thread, r->cpu, r->time_ns);
 	if (!l)
 		return;
+	end_from_start(w, l);
 	if (r->kind == BP_WAIT_LOCK_WANT) {
 		l->wants = true;
 		l->want = r->addr;
@@ -1208,13 +1313,14 @@ static void take_lock(struct bp_waits *w, const struct bp_wait *r)
 		return;
 	if (r->kind == BP_WAIT_LOCK_HELD) {
 		holder_had(w, k, r->time_ns, 0);
-		set_holder(w, k, at, BP_HOLDER_EVENTS, l->held_site);
+		set_holder(w, k, at, BP_HOLDER_EVENTS, l->held_site, r->time_ns);
 		k->since_ns = r->time_ns;
 	} else if (k->holder == at) {
 		holder_had(w, k, r->time_ns, 0);
-		set_free(w, k);
+		set_free(w, k, r->time_ns);
 	} else if (k->holder == NO_THREAD) {
 		k->before = at;
+		k->before_ns = r->time_ns;
 		k->how = BP_HOLDER_EVENTS;
 	}
 }
@@ -1225,6 +1331,7 @@ static struct live *off_from_the_start(struct bp_waits *w, struct live *l, const
 {
 	uint32_t at = (uint32_t)(l - w->priv->live);
 	uint64_t since_ns = w->priv->forgot ? r->time_ns : w->first_ns;
+	uint64_t condvar = bp_waits_is_mutex(r->other) ? condvar_around(w, r->addr) : 0;
 	struct lock *k;
 
 	remove_waiter(w, l);
@@ -1238,15 +1345,16 @@ static struct live *off_from_the_start(struct bp_waits *w, struct live *l, const
 	    .ustack = r->ustack,
 	    .kstack = r->kstack,
 	    .holder = NO_THREAD,
-	    .holder_was = BP_OFF_CLASSES,
+	    .holder_was = BP_OFF_UNKNOWN,
 	};
+	set_condvar(&l->call, condvar);
 	begin_off(w, l, r, since_ns);
 	/* How long the wait was is not known, unless it does not end. */
 	l->from_start = l->in_futex;
 	l->in_futex = false;
-	k = l->from_start && bp_waits_is_mutex(r->other) ? lock_of(w, r->addr) : NULL;
+	k = l->from_start && bp_waits_is_mutex(l->call.op) ? lock_of(w, r->addr) : NULL;
 	if (k) {
-		see_owner(w, k, at, r);
+		see_owner(w, k, r);
 		add_waiter(w, k, &w->priv->live[at]);
 	}
 	return &w->priv->live[at];
@@ -1273,7 +1381,7 @@ static void take_sample(struct bp_waits *w, const struct bp_wait *r)
 		k = (l->from_start || l->in_futex) && l->lock && bp_wait_owner(r) ? &p->locks[l->lock - 1]
 										  : NULL;
 		if (k && k->addr == r->addr)
-			see_owner(w, k, (uint32_t)(l - p->live), r);
+			see_owner(w, k, r);
 		return;
 	}
 	t = &w->threads[l->thread];
@@ -1303,7 +1411,7 @@ static void forget(struct bp_waits *w, uint64_t time_ns)
 			end_off(w, l, l->since, true);
 		else if (l->state == RUNNING && time_ns > l->since)
 			w->threads[l->thread].running_ns += time_ns - l->since;
-		l->since = UINT64_MAX;
+		l->since = l->known_ns = UINT64_MAX;
 		l->in_futex = l->wants = l->let_go = l->from_start = false;
 		l->state = UNKNOWN;
 		l->n_held = l->lock = 0;
@@ -1315,6 +1423,8 @@ static void forget(struct bp_waits *w, uint64_t time_ns)
 
 static void take(struct bp_waits *w, const struct bp_wait *r)
 {
+	struct live *l;
+
 	if (!w->records++)
 		w->first_ns = r->time_ns;
 	if (r->time_ns > w->last_ns)
@@ -1348,7 +1458,9 @@ static void take(struct bp_waits *w, const struct bp_wait *r)
 		forget(w, r->time_ns);
 		break;
 	default:
-		live_of(w, r->thread, r->cpu, r->time_ns);
+		l = live_of(w, r->thread, r->cpu, r->time_ns);
+		if (l)
+			end_from_start(w, l);
 		break;
 	}
 }

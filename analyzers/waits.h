@@ -32,10 +32,13 @@ enum bp_off_class {
 	BP_OFF_FUTEX,     /* other futex: condition variables, events */
 	BP_OFF_POLL,      /* for file descriptors and timers, in an event loop */
 	BP_OFF_OTHER,     /* no rule fits */
-	BP_OFF_CLASSES
+	BP_OFF_CLASSES,
+	/* Where that is asked of a thread at any time: */
+	BP_OFF_RUNNING = BP_OFF_CLASSES, /* it is on a CPU */
+	BP_OFF_UNKNOWN,
 };
 
-/** bp_off_class_name() - "preempted", "lock" ...; static */
+/** bp_off_class_name() - "preempted", "lock" ..., "running", "" for unknown; static */
 const char *bp_off_class_name(enum bp_off_class cls);
 
 /* What a kernel stack alone says, in the order of precedence. */
@@ -128,16 +131,17 @@ struct bp_futex_wait {
 	uint32_t ustack, kstack;
 	uint32_t site; /* frame id of the lock function's call site, 0 unknown */
 	enum bp_holder_how how;
-	uint32_t holder; /* index: who had the lock for the longest part of the wait */
+	/* Index: who had the lock for the longest part of the wait, or of an open one has it at the end. */
+	uint32_t holder;
 	/* Of user space: where it let go of the lock, of an open wait where the holder is off the CPU; or 0
 	 */
 	uint32_t holder_stack;
-	uint32_t holder_site;         /* frame id: where it had taken the lock; or 0 */
-	enum bp_off_class holder_was; /* off the CPU meanwhile, why; BP_OFF_CLASSES: running */
-	/* Of an open wait `holder_was` is what it does at the end, when that is known, and in what function
-	 * of the kernel it is off the CPU; or NULL. */
-	bool holder_seen;
-	const char *holder_where;
+	uint32_t holder_site; /* frame id: where it had taken the lock; or 0 */
+	/* What it did most of the time that it had the lock, of an open wait what it does at the end. */
+	enum bp_off_class holder_was;
+	uint64_t holder_preempted_ns; /* of the time that it had the lock; of an open wait 0 */
+	const char
+	    *holder_where; /* of an open wait, function of the kernel where it is off the CPU; or NULL */
 };
 
 static inline bool bp_waits_is_vcpu(const struct bp_wait_thread *t)
