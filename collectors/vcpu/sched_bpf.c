@@ -51,7 +51,7 @@ struct bp_sched_bpf {
 
 /* ---- the programs ---- */
 
-enum { L_NONE, L_END, L_NEXT, L_TAKE, L_STORE, L_WRITE, L_NOT_IN, L_IRQ, L_NO_MUTEX, LABELS };
+enum { L_NONE, L_END, L_NEXT, L_TAKE, L_STORE, L_WRITE, L_NOT_IN, L_IRQ, L_NO_MUTEX, L_BOTH, LABELS };
 
 /* A program being made. Jumps have the number of a label for their distance until it is done. */
 struct prog {
@@ -124,7 +124,7 @@ static void frame(struct prog *p, uint8_t reg, int off)
 	alu(p, BPF_ADD, reg, off);
 }
 
-/* An empty record with the time, the CPU and who is on it; r6 is its pid_tgid, r9 the context. */
+/* An empty record with who is on the CPU; r6 is its pid_tgid, r9 the context. */
 static void begin(struct prog *p)
 {
 	move(p, BPF_REG_9, BPF_REG_1);
@@ -133,6 +133,13 @@ static void begin(struct prog *p)
 	call(p, BPF_FUNC_get_current_pid_tgid);
 	move(p, BPF_REG_6, BPF_REG_0);
 	STORE(p, tid, BPF_REG_6);
+}
+
+/* The time, before anything that takes long. */
+static void stamp(struct prog *p)
+{
+	call(p, BPF_FUNC_ktime_get_ns);
+	STORE(p, time_ns, BPF_REG_0);
 }
 
 /* @arg: of the tracepoint, a task: its tgid comes into r1, its pid into the record */
@@ -171,8 +178,6 @@ static void look_at_call(struct prog *p)
 /* Writes the record, or counts it as lost; and the end. */
 static void finish(struct prog *p, const struct bp_sched_bpf *s)
 {
-	call(p, BPF_FUNC_ktime_get_ns);
-	STORE(p, time_ns, BPF_REG_0);
 	call(p, BPF_FUNC_get_smp_processor_id);
 	STORE(p, cpu, BPF_REG_0);
 	frame(p, BPF_REG_1, AT(comm));
@@ -226,6 +231,7 @@ static int make_switch(const struct bp_sched_bpf *s, pid_t pid)
 	jump(&p, BPF_JNE, BPF_REG_1, pid, L_NEXT);
 
 	set(&p, BPF_REG_7, BP_SCHED_OUT);
+	stamp(&p);
 	look_at_call(&p);
 	jump(&p, BPF_JNE, BPF_REG_6, SYS_futex, L_NO_MUTEX);
 	/* The memory of the current thread; it is there, as the word has just been looked at. */
@@ -272,6 +278,9 @@ static int make_switch(const struct bp_sched_bpf *s, pid_t pid)
 	label(&p, L_NEXT);
 	look_at_other(&p, &s->layout, 2);
 	jump(&p, BPF_JNE, BPF_REG_1, pid, L_NOT_IN);
+	jump(&p, BPF_JNE, BPF_REG_7, 0, L_BOTH);
+	stamp(&p);
+	label(&p, L_BOTH);
 	alu(&p, BPF_OR, BPF_REG_7, BP_SCHED_IN);
 	label(&p, L_NOT_IN);
 	jump(&p, BPF_JEQ, BPF_REG_7, 0, L_END);
@@ -296,6 +305,7 @@ static int make_waking(const struct bp_sched_bpf *s, pid_t pid)
 	jump(&p, BPF_JNE, BPF_REG_1, pid, L_END);
 	label(&p, L_WRITE);
 	set(&p, BPF_REG_7, BP_SCHED_WAKE);
+	stamp(&p);
 	look_at_call(&p);
 	jump(&p, BPF_JEQ, BPF_REG_6, -1, L_IRQ);
 	/* The context as a number. */

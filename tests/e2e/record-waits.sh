@@ -127,28 +127,39 @@ print(json.dumps(json.load(sys.stdin)[sys.argv[1]]))' "$3"
 
 guest 0
 own=$tracing/instances/bpe2e_$$
-trap 'status=$?; kill $limit 2> /dev/null; [ ! -d $own ] || rmdir $own; (exit $status); bp_end' EXIT
+trap 'status=$?; kill $limit 2> /dev/null; [ ! -d $own ] || rmdir $own; [ ! -d $own.2 ] || rmdir $own.2; (exit $status); bp_end' EXIT
 
 # ---- the kernel's own text of the same events ----
 
-mkdir "$own"
-echo 0 > "$own/tracing_on"
-echo 65536 > "$own/buffer_size_kb"
-echo mono > "$own/trace_clock"
-for event in sched/sched_switch sched/sched_waking syscalls/sys_enter_futex syscalls/sys_exit_futex; do
-	echo 1 > "$own/events/$event/enable"
-done
-for task in /proc/"$guest"/task/*; do
-	echo "${task##*/}" >> "$own/set_event_pid"
-done
+# text_of DIR: that of an instance, from when it is turned on
+text_of()
+{
+	mkdir "$1"
+	echo 0 > "$1/tracing_on"
+	echo 65536 > "$1/buffer_size_kb"
+	echo mono > "$1/trace_clock"
+	for event in sched/sched_switch sched/sched_waking syscalls/sys_enter_futex syscalls/sys_exit_futex; do
+		echo 1 > "$1/events/$event/enable"
+	done
+	for task in /proc/"$guest"/task/*; do
+		echo "${task##*/}" >> "$1/set_event_pid"
+	done
+}
+
+# Who traces an event first has the earlier time for it, by what the work of each takes. So one is there before the
+# recorders and one after: what they have lies in between.
+text_of "$own"
 "$BOOTPROF" record -q --waits --futex=all --lock-sites=never --pid "$guest" --duration 60 -o "$T/all" &
 all=$!
 "$BOOTPROF" record --waits --futex=sleeping --pid "$guest" --duration 60 -o "$T/a" 2> "$T/err" &
 recording $all never
 recording $!
+text_of "$own.2"
+echo 1 > "$own.2/tracing_on"
 echo 1 > "$own/tracing_on"
 sleep 1
 echo 0 > "$own/tracing_on"
+echo 0 > "$own.2/tracing_on"
 kill -INT $! $all
 wait $!
 is 'a running QEMU: status 0' $? 0
@@ -156,7 +167,9 @@ wait $all
 is 'all futex calls: status 0' $? 0
 one_line 'a running QEMU: the summary is one line' 'waits: .* records of [0-9]+ threads; ended by interrupt'
 cat "$own/trace" > "$T/text"
+cat "$own.2/trace" > "$T/text.2"
 like 'the text is complete' 'entries-in-buffer/entries-written: ([0-9]+)/\1 ' "$T/text"
+like 'the second text is complete' 'entries-in-buffer/entries-written: ([0-9]+)/\1 ' "$T/text.2"
 "$BOOTPROF" info --format=json -i "$T/a" > "$T/info"
 facts "$T/a"
 base=$(sed -n 's/^info "clock_base_ns" "\(.*\)"$/\1/p' "$T/facts")
@@ -228,7 +241,12 @@ awk -v lock="$lock" -f "$T/count.awk" "$T/text" > "$T/count"
 read -r _ lo hi < <(grep window "$T/count")
 read -r _ waits least most unseen < <(grep ^lock "$T/count")
 read -r _ calls whole < <(grep ^calls "$T/count")
-note "in 0.8 s: $waits waits for the big lock, $least to $most ns, $unseen without a switch back; $calls calls, $whole ns from entry to return"
+awk -v lock="$lock" -v lo="$lo" -v hi="$hi" -f "$T/count.awk" "$T/text.2" > "$T/count.2"
+read -r _ _ least2 most2 _ < <(grep ^lock "$T/count.2")
+read -r _ _ whole2 < <(grep ^calls "$T/count.2")
+note "in 0.8 s: $waits waits for the big lock, $least to $most ns ($least2 to $most2), $unseen without a switch back;" \
+	"$calls calls, $whole ns ($whole2) from entry to return"
+least=$((least < least2 ? least : least2)) most=$((most > most2 ? most : most2))
 range=("--from=$((lo * 1000 - base))ns" "--to=$((hi * 1000 - base))ns")
 "$BOOTPROF" report locks -i "$T/a" -n 0 --format=json "${range[@]}" > "$T/locks"
 "$BOOTPROF" report vcpus -i "$T/a" -n 0 --format=json "${range[@]}" > "$T/vcpus"
@@ -236,16 +254,18 @@ of_lock='[r for r in d["rows"] if r["address"] == "'$lock'" and r["type"] == "mu
 between 'there is contention to be counted' "$waits" 100 1000000000
 between "waits for the big lock are the kernel's, to 0.1 %" "$(json "$T/locks" "$of_lock[\"waits\"]")" \
 	"$((waits - waits / 1000 - 1))" "$((waits + waits / 1000 + 1))"
-between 'their time is, to 0.1 %' "$(json "$T/locks" "$of_lock[\"wait_total_ns\"]")" \
+recorded=$(json "$T/locks" "$of_lock[\"wait_total_ns\"]")
+note "$recorded ns recorded"
+between 'their time is, to 0.1 %' "$recorded" \
 	"$((least - least / 1000))" "$((most + most / 1000))"
 facts "$T/all"
 base=$(sed -n 's/^info "clock_base_ns" "\(.*\)"$/\1/p' "$T/facts")
 "$BOOTPROF" report locks -i "$T/all" -n 0 --format=json "--from=$((lo * 1000 - base))ns" "--to=$((hi * 1000 - base))ns" > "$T/locks"
 between "all calls that wait for the big lock are the kernel's, to 0.1 %" "$(json "$T/locks" "$of_lock[\"waits\"]")" \
 	"$((calls - calls / 1000 - 1))" "$((calls + calls / 1000 + 1))"
-# Most of them return at once, and each instance has its own time for an event.
-between 'their time is, from entry to return' "$(json "$T/locks" "$of_lock[\"wait_total_ns\"]")" \
-	"$((whole - whole / 1000 - 50 * calls))" "$((whole + whole / 1000 + 50 * calls))"
+least=$((whole < whole2 ? whole : whole2)) most=$((whole > whole2 ? whole : whole2))
+between 'their time is, from entry to return, to 0.1 %' "$(json "$T/locks" "$of_lock[\"wait_total_ns\"]")" \
+	"$((least - least / 1000))" "$((most + most / 1000))"
 is 'four vCPUs have their role' "$(json "$T/vcpus" 'sorted(r["vcpu"] for r in d["rows"] if r["role"] == "vCPU")')" '[0, 1, 2, 3]'
 is 'one main loop' "$(json "$T/vcpus" '[r["tid"] for r in d["rows"] if r["role"] == "main loop"]')" "[$guest]"
 json "$T/vcpus" '"\n".join("%d %d" % (r["tid"], r["switches"]) for r in d["rows"] if r["role"] in ("vCPU", "main loop"))' > "$T/tids"
@@ -253,7 +273,7 @@ while read -r tid n; do
 	want=$(sed -n "s/^switches $tid //p" "$T/count")
 	between "switches of thread $tid are the kernel's, to 0.1 %" "$n" "$((want - want / 1000 - 1))" "$((want + want / 1000 + 1))"
 done < "$T/tids"
-rmdir "$own"
+rmdir "$own" "$own.2"
 
 is 'nothing is left in tracefs' "$(leftovers)" ''
 
