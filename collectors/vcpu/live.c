@@ -411,8 +411,9 @@ static BP_MUST_CHECK struct bp_err *enable(struct bp_live *l, bool needed)
 			continue;
 		err = add_decoder(l, events[i].system, events[i].name, events[i].kind, events[i].fields,
 				  &there);
-		if (err)
+		if (err && (needed || bp_err_code(err) == BP_ENOMEM))
 			return err;
+		bp_err_ignore(err);
 		if (!there && needed)
 			return bp_err_new(BP_EUNSUPPORTED, "--waits: this kernel has no event %s:%s",
 					  events[i].system, events[i].name);
@@ -421,6 +422,15 @@ static BP_MUST_CHECK struct bp_err *enable(struct bp_live *l, bool needed)
 			return no_tracefs(errno, events[i].name);
 	}
 	return NULL;
+}
+
+/* Stacks with sched_switch, where BPF does not take them; false with errno. */
+static bool take_stacks(struct bp_live *l)
+{
+	return tracefs_event_file_write(l->instance, "sched", "sched_switch", "trigger",
+					l->opts.kvm
+					    ? "stacktrace if prev_pid != 0"
+					    : "stacktrace if prev_pid != 0 && prev_state & 0xff") >= 0;
 }
 
 static BP_MUST_CHECK struct bp_err *set_events(struct bp_live *l)
@@ -435,10 +445,7 @@ static BP_MUST_CHECK struct bp_err *set_events(struct bp_live *l)
 	if (err)
 		return err;
 	err = add_decoder(l, "ftrace", "kernel_stack", EV_STACK, stack_fields, &there);
-	if (!err && (!there || tracefs_event_file_write(
-				   l->instance, "sched", "sched_switch", "trigger",
-				   l->opts.kvm ? "stacktrace if prev_pid != 0"
-					       : "stacktrace if prev_pid != 0 && prev_state & 0xff") < 0))
+	if (!err && (!there || !take_stacks(l)))
 		err = bp_err_new(BP_EUNSUPPORTED, "--waits: this kernel has no stack traces of events");
 	return err;
 }
@@ -711,7 +718,7 @@ struct bp_err *bp_live_create(const struct bp_live_options *opts, struct bp_live
 		return no_tracefs(errno, "trace_clock");
 	tracefs_option_enable(l->instance, TRACEFS_OPTION_EVENT_FORK);
 	if (opts->futex != BP_FUTEX_ALL)
-		err = bp_sched_bpf_create(bytes * (size_t)(cpus > 0 ? cpus : 1), opts->kvm, &l->bpf);
+		err = bp_sched_bpf_create(bytes * (size_t)(cpus > 0 ? cpus : 1), &l->bpf);
 	if (err && (bp_err_code(err) != BP_EUNSUPPORTED || opts->futex == BP_FUTEX_SLEEPING))
 		return bp_err_wrap(err, "--futex=sleeping");
 	if (err)
@@ -818,6 +825,10 @@ struct bp_err *bp_live_kvm(struct bp_live *l)
 		return NULL;
 	l->opts.kvm = true;
 	add_all_threads(l);
+	/* An event has one such trigger. */
+	if (!l->bpf &&
+	    tracefs_event_file_write(l->instance, "sched", "sched_switch", "trigger", "!stacktrace") >= 0)
+		(void)take_stacks(l);
 	return enable(l, false);
 }
 

@@ -35,9 +35,7 @@ struct bp_live_options {
 	uint64_t probe_offset;     /* in the file */
 	bool probe_any_mutex;      /* arguments (mutex, file, line); else (file, line) */
 	bool probe_always;         /* not only for windows, of which the cost is bounded */
-	/* For bp_live_create(): a guest of KVM. Its events, and stacks also of threads that could go on,
-	 * which say nothing otherwise, and of each sleep: a stack costs 2 us. */
-	bool kvm;
+	bool kvm; /* for bp_live_create(): a guest of KVM, with its events and stacks of each switch in it */
 	uint64_t bql;        /* address of the big lock, 0 unknown */
 	size_t buffer_bytes; /* of each host CPU; 0: 8 MiB, less on large machines */
 	/* Text of a string in QEMU, by run-time address: source file of a call site; may be NULL. */
@@ -79,8 +77,8 @@ void bp_live_probe(struct bp_live *l, const struct bp_live_options *opts);
 struct bp_err *bp_live_attach(struct bp_live *l, pid_t pid, struct bp_trace_writer *w,
 			      struct bp_wait_log *log) BP_MUST_CHECK;
 
-/** bp_live_kvm() - the process has a guest of KVM after all: its events from now on. Once is enough. Errors
- * as of bp_live_create(). */
+/** bp_live_kvm() - the process has a guest of KVM after all: its events from now on, where the kernel has
+ * them. Once is enough. Errors: BP_ENOMEM. */
 struct bp_err *bp_live_kvm(struct bp_live *l) BP_MUST_CHECK;
 
 /** bp_live_start() - from now on; @start_ns: CLOCK_MONOTONIC at time 0 of the recording */

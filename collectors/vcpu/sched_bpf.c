@@ -6,6 +6,7 @@
 #include <bpf/libbpf.h>
 #include <errno.h>
 #include <linux/bpf.h>
+#include <linux/kvm.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/syscall.h>
@@ -40,7 +41,6 @@ struct layout {
 struct bp_sched_bpf {
 	int ring_fd, lost_fd, stacks_fd;
 	int fds[4]; /* of the programs, and of their links */
-	bool all_stacks;
 	struct layout layout;
 	struct ring_buffer *ring;
 	uint64_t lost; /* in all, as of the last read */
@@ -51,7 +51,20 @@ struct bp_sched_bpf {
 
 /* ---- the programs ---- */
 
-enum { L_NONE, L_END, L_NEXT, L_TAKE, L_STORE, L_WRITE, L_NOT_IN, L_IRQ, L_NO_MUTEX, L_BOTH, LABELS };
+enum {
+	L_NONE,
+	L_END,
+	L_NEXT,
+	L_TAKE,
+	L_STORE,
+	L_WRITE,
+	L_NOT_IN,
+	L_IRQ,
+	L_NO_MUTEX,
+	L_NO_GUEST,
+	L_BOTH,
+	LABELS
+};
 
 /* A program being made. Jumps have the number of a label for their distance until it is done. */
 struct prog {
@@ -241,7 +254,8 @@ static int make_switch(const struct bp_sched_bpf *s, pid_t pid)
 	alu(&p, BPF_ADD, BPF_REG_3, BP_MUTEX_OWNER);
 	call(&p, BPF_FUNC_probe_read_user);
 	label(&p, L_NO_MUTEX);
-	/* Which stacks to take: of who could go on none, of sleeps in futex(2) few. */
+	/* Which stacks to take: of who could go on none, but of those in a guest's run, where they tell why
+	 * it is not; of sleeps in futex(2) few. */
 	set(&p, BPF_REG_8, -1);
 	load(&p, BPF_DW, BPF_REG_2, BPF_REG_9, 24);
 	load(&p, BPF_DW, BPF_REG_1, BPF_REG_9, 0);
@@ -249,15 +263,17 @@ static int make_switch(const struct bp_sched_bpf *s, pid_t pid)
 	alu(&p, BPF_LSH, BPF_REG_1, 31);
 	emit(&p, BPF_ALU64 | BPF_OR | BPF_X, BPF_REG_2, BPF_REG_1, 0, 0);
 	STORE(&p, state, BPF_REG_2);
-	if (!s->all_stacks) {
-		jump(&p, BPF_JNE, BPF_REG_1, 0, L_STORE);
-		alu(&p, BPF_AND, BPF_REG_2, STATE_ASLEEP);
-		jump(&p, BPF_JEQ, BPF_REG_2, 0, L_STORE);
-		jump(&p, BPF_JNE, BPF_REG_6, SYS_futex, L_TAKE);
-		call(&p, BPF_FUNC_get_prandom_u32);
-		alu(&p, BPF_AND, BPF_REG_0, FUTEX_STACKS - 1);
-		jump(&p, BPF_JNE, BPF_REG_0, 0, L_STORE);
-	}
+	jump(&p, BPF_JNE, BPF_REG_6, SYS_ioctl, L_NO_GUEST);
+	load(&p, BPF_W, BPF_REG_3, BPF_REG_10, AT(op));
+	jump(&p, BPF_JEQ, BPF_REG_3, KVM_RUN, L_TAKE);
+	label(&p, L_NO_GUEST);
+	jump(&p, BPF_JNE, BPF_REG_1, 0, L_STORE);
+	alu(&p, BPF_AND, BPF_REG_2, STATE_ASLEEP);
+	jump(&p, BPF_JEQ, BPF_REG_2, 0, L_STORE);
+	jump(&p, BPF_JNE, BPF_REG_6, SYS_futex, L_TAKE);
+	call(&p, BPF_FUNC_get_prandom_u32);
+	alu(&p, BPF_AND, BPF_REG_0, FUTEX_STACKS - 1);
+	jump(&p, BPF_JNE, BPF_REG_0, 0, L_STORE);
 	label(&p, L_TAKE);
 	move(&p, BPF_REG_1, BPF_REG_9);
 	map(&p, BPF_REG_2, s->stacks_fd);
@@ -418,7 +434,7 @@ struct bp_err *bp_sched_bpf_attach(struct bp_sched_bpf *s, pid_t pid)
 	return s->fds[3] < 0 ? refused(s->fds[3], "sched_waking") : NULL;
 }
 
-struct bp_err *bp_sched_bpf_create(size_t bytes, bool all_stacks, struct bp_sched_bpf **ret)
+struct bp_err *bp_sched_bpf_create(size_t bytes, struct bp_sched_bpf **ret)
 {
 	bp_cleanup(bp_sched_bpf_destroyp) struct bp_sched_bpf *s = calloc(1, sizeof(*s));
 	size_t ring = RING_LEAST;
@@ -429,7 +445,6 @@ struct bp_err *bp_sched_bpf_create(size_t bytes, bool all_stacks, struct bp_sche
 	s->ring_fd = s->lost_fd = s->stacks_fd = -1;
 	for (size_t i = 0; i < BP_ARRAY_SIZE(s->fds); i++)
 		s->fds[i] = -1;
-	s->all_stacks = all_stacks;
 	/* Errors come as numbers; nobody wants the library's own lines. */
 	libbpf_set_print(NULL);
 	err = find_layout(&s->layout);

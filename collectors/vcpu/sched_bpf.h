@@ -7,7 +7,7 @@
  * know which lock it waits for; QEMU makes up to a hundred futex calls for each that sleeps.
  *
  * A stack costs more than all the rest of a switch. Those of sleeps in futex(2) are all alike, so one in 16
- * is taken.
+ * is taken; those of threads that could go on say nothing, unless they run a guest of KVM.
  *
  * One thread. Needs Linux 5.18 with BTF, x86-64, and the right to load such programs: root or CAP_BPF and
  * CAP_PERFMON. The kernel takes everything back when the process ends, however it does.
@@ -60,10 +60,10 @@ struct bp_sched_event {
 /**
  * bp_sched_bpf_create() - the buffers, and a trial whether the kernel takes the programs; nothing is recorded
  * yet
- * @bytes: of the buffer, at most (64 MiB are the most there is); @all_stacks: also of threads that could go
- * on, and of every sleep; @ret: the caller's Errors: BP_EUNSUPPORTED with what is missing; BP_ENOMEM.
+ * @bytes: of the buffer, at most (64 MiB are the most there is); @ret: the caller's
+ * Errors: BP_EUNSUPPORTED with what is missing; BP_ENOMEM.
  */
-struct bp_err *bp_sched_bpf_create(size_t bytes, bool all_stacks, struct bp_sched_bpf **ret) BP_MUST_CHECK;
+struct bp_err *bp_sched_bpf_create(size_t bytes, struct bp_sched_bpf **ret) BP_MUST_CHECK;
 
 /** bp_sched_bpf_destroy() - NULL is fine */
 void bp_sched_bpf_destroy(struct bp_sched_bpf *s);

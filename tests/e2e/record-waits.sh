@@ -462,4 +462,6 @@ else
 	kill $limit
 	"$BOOTPROF" dump -i "$T/r" > "$T/dump" 2> /dev/null
 	between 'KVM later: exits to QEMU' "$(grep -c '^ kvm-exit .*flags=4' "$T/dump")" 1000 100000000
+	"$BOOTPROF" report vcpus -i "$T/r" -n 0 --format=json > "$T/vcpus"
+	is 'KVM later: stacks tell what halts' "$(json "$T/vcpus" 'max(r["halted_ns"] for r in d["rows"]) > 1e9')" true
 fi
