@@ -555,7 +555,7 @@ static int by_tid(const void *a, const void *b)
 static bool is_vcpu(const struct bp_record_waits *rw, const struct bp_live_thread *t, uint16_t *index)
 {
 	for (size_t i = 0; i < rw->n_vcpus; i++) {
-		if (rw->vcpus[i].tid == t->tid) {
+		if (rw->vcpus[i].tid == (rw->by_qmp ? t->own_tid : t->tid)) {
 			*index = (uint16_t)rw->vcpus[i].index;
 			return true;
 		}

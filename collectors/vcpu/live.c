@@ -153,6 +153,8 @@ struct bp_live {
 	struct bp_live_thread *threads;
 	size_t n_threads, cap_threads;
 	struct table by_tid;
+	bool other_ids;          /* it has a PID namespace of its own, */
+	struct table by_own_tid; /* where its threads have these numbers */
 	uint64_t *addresses;
 	size_t n_addresses, cap_addresses;
 	struct table by_address, frames, stacks, sites;
@@ -268,12 +270,15 @@ static bool start_time(pid_t pid, unsigned long long *ret)
 /* Inode of the namespace that the system starts in: PROC_PID_INIT_INO of the kernel's linux/proc_ns.h. */
 #define INITIAL_PID_NAMESPACE 0xeffffffcull
 
-/* Process numbers mean nothing in another name space. */
-static unsigned long long pid_namespace(void)
+/* Process numbers mean nothing in another name space. @pid: 0 is this process */
+static unsigned long long pid_namespace(pid_t pid)
 {
 	struct stat st;
+	char path[64] = "/proc/self/ns/pid";
 
-	return stat("/proc/self/ns/pid", &st) ? 0 : (unsigned long long)st.st_ino;
+	if (pid)
+		snprintf(path, sizeof(path), "/proc/%d/ns/pid", (int)pid);
+	return stat(path, &st) ? 0 : (unsigned long long)st.st_ino;
 }
 
 /* Whether something of that name is ours to remove: its process is gone. */
@@ -283,7 +288,7 @@ static bool is_stale(const char *name)
 	int pid, end = 0;
 
 	if (sscanf(name, PREFIX "%d_%llu_%llu%n", &pid, &start, &ns, &end) != 3 || name[end] ||
-	    ns != pid_namespace())
+	    ns != pid_namespace(0))
 		return false;
 	return !start_time(pid, &now) || now != start;
 }
@@ -696,13 +701,13 @@ struct bp_err *bp_live_create(const struct bp_live_options *opts, struct bp_live
 	l->opts = *opts;
 	remove_stale();
 	start_time(getpid(), &start);
-	snprintf(l->name, sizeof(l->name), PREFIX "%d_%llu_%llu", (int)getpid(), start, pid_namespace());
+	snprintf(l->name, sizeof(l->name), PREFIX "%d_%llu_%llu", (int)getpid(), start, pid_namespace(0));
 	errno = 0;
 	l->instance = tracefs_instance_create(l->name);
 	if (!l->instance)
 		return no_tracefs(errno ? errno : EACCES, tracefs_tracing_dir());
 	l->made = true;
-	if (pid_namespace() != INITIAL_PID_NAMESPACE)
+	if (pid_namespace(0) != INITIAL_PID_NAMESPACE)
 		return bp_err_new(
 		    BP_EUNSUPPORTED,
 		    "--waits: this is a PID namespace of its own, and the kernel's trace has the "
@@ -768,6 +773,7 @@ void bp_live_destroy(struct bp_live *l)
 		free(l->texts[i]);
 	free(l->texts);
 	table_deinit(&l->by_tid);
+	table_deinit(&l->by_own_tid);
 	table_deinit(&l->by_address);
 	table_deinit(&l->frames);
 	table_deinit(&l->stacks);
@@ -843,6 +849,7 @@ struct bp_err *bp_live_attach(struct bp_live *l, pid_t pid, struct bp_trace_writ
 	DIR *d;
 
 	l->pid = pid;
+	l->other_ids = pid_namespace(pid) != pid_namespace(0);
 	l->writer = w;
 	l->log = log;
 	if (!add_all_threads(l))
@@ -902,6 +909,26 @@ static bool task_path(const struct bp_live *l, uint32_t tid, const char *file, c
 	return (size_t)snprintf(path, cap, "/proc/%d/task/%u%s", (int)l->pid, tid, file) < cap;
 }
 
+/* Number of a thread in the innermost PID namespace that it is in; 0: it is gone. */
+static uint32_t own_tid(const struct bp_live *l, uint32_t tid)
+{
+	char path[64], line[512];
+	uint32_t own = 0;
+	FILE *f;
+
+	task_path(l, tid, "/status", path, sizeof(path));
+	f = fopen(path, "re");
+	while (f && fgets(line, sizeof(line), f)) {
+		char *last = !strncmp(line, "NSpid:", 6) ? strrchr(line, '\t') : NULL;
+
+		if (last)
+			own = (uint32_t)strtoul(last, NULL, 10);
+	}
+	if (f)
+		fclose(f);
+	return own;
+}
+
 /* Index of a thread; a new one is announced when its name is known. */
 static struct bp_err *thread_of(struct bp_live *l, uint32_t tid, size_t *ret)
 {
@@ -929,7 +956,7 @@ static struct bp_err *thread_of(struct bp_live *l, uint32_t tid, size_t *ret)
 		return err;
 	*ret = l->n_threads++;
 	t = &l->threads[*ret];
-	*t = (struct bp_live_thread){.tid = tid, .asked = NOT_HERE};
+	*t = (struct bp_live_thread){.tid = tid, .own_tid = l->other_ids ? 0 : tid, .asked = NOT_HERE};
 	task_path(l, tid, "/comm", path, sizeof(path));
 	fd = open(path, O_RDONLY | O_CLOEXEC);
 	if (fd >= 0) {
@@ -939,6 +966,12 @@ static struct bp_err *thread_of(struct bp_live *l, uint32_t tid, size_t *ret)
 		t->comm[n > 0 ? n : 0] = '\0';
 		t->comm[strcspn(t->comm, "\n")] = '\0';
 		close(fd);
+	}
+	if (t->ours && l->other_ids) {
+		t->own_tid = own_tid(l, tid);
+		err = table_add(&l->by_own_tid, (uint64_t)t->own_tid + 1, (uint32_t)*ret);
+		if (err)
+			return err;
 	}
 	return t->comm[0] ? announce(l, t) : NULL;
 }
@@ -1455,17 +1488,23 @@ static BP_MUST_CHECK struct bp_err *put(struct bp_live *l, const struct bp_wait 
 	return NULL;
 }
 
-static struct bp_live_thread *known(const struct bp_live *l, uint32_t tid)
+static struct bp_live_thread *numbered(const struct bp_live *l, const struct table *by, uint32_t tid)
 {
-	uint32_t *at = tid ? table_find(&l->by_tid, (uint64_t)tid + 1) : NULL;
+	uint32_t *at = tid ? table_find(by, (uint64_t)tid + 1) : NULL;
 
 	return at ? &l->threads[*at] : NULL;
+}
+
+static struct bp_live_thread *known(const struct bp_live *l, uint32_t tid)
+{
+	return numbered(l, &l->by_tid, tid);
 }
 
 uint32_t bp_live_owner(const struct bp_live *l, uint32_t op, uint32_t val, const uint32_t behind[2])
 {
 	bool mutex = (op & ~(uint32_t)FUTEX_PRIVATE_FLAG) == FUTEX_WAIT && val == MUTEX_WAITED_FOR;
-	const struct bp_live_thread *t = mutex && behind[1] ? known(l, behind[0]) : NULL;
+	const struct bp_live_thread *t =
+	    mutex && behind[1] ? numbered(l, l->other_ids ? &l->by_own_tid : &l->by_tid, behind[0]) : NULL;
 
 	return t && t->ours ? t->tid : 0;
 }

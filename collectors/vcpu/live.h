@@ -110,6 +110,8 @@ const uint64_t *bp_live_addresses(const struct bp_live *l, size_t *n);
 /* A thread as it was last seen. */
 struct bp_live_thread {
 	uint32_t tid;
+	uint32_t own_tid; /* in the PID namespace of the process, when it has another one (a container); else
+			     tid */
 	char comm[16];
 	bool ours;       /* of the QEMU that is traced */
 	bool kvm;        /* it left a guest, or entered one */
@@ -133,7 +135,8 @@ const char *bp_live_role(const struct bp_live *l, const struct bp_live_thread *t
 /**
  * bp_live_owner() - who has the mutex of the GNU C library that a thread sleeps on
  * @op, @val: of its call of futex(2); @behind: two words of memory, at BP_MUTEX_OWNER behind the futex word
- * Returns the thread id, one of the process that is traced; 0: nobody, or it is no such mutex.
+ * Returns the thread id (of this namespace), one of the process that is traced; 0: nobody, or it is no such
+ * mutex.
  */
 uint32_t bp_live_owner(const struct bp_live *l, uint32_t op, uint32_t val, const uint32_t behind[2]);
 

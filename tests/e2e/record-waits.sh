@@ -327,7 +327,7 @@ plant
 sleep 1
 kill -INT $!
 wait $!
-"$BOOTPROF" record -q --waits --pid "$guest" --duration 500ms -o "$T/hung"
+"$BOOTPROF" record -q --waits --pid "$guest" --duration 1 -o "$T/hung"
 cat "$T/block" > /dev/null
 vcpus='[r for r in d["tables"]["open"] if r["role"] == "vCPU" and r["waited_ns"] > 400e6]'
 for file in p2 hung; do
@@ -430,15 +430,44 @@ is 'with the calls: what the guest executed while a vCPU waited' "$(json "$T/loc
 	'any(r["guest_function"] for r in d["tables"]["waiters"] if r["role"] == "vCPU")')" true
 is 'with the calls: nothing is left in tracefs' "$(leftovers)" ''
 
+# cli; l: mov $10,%al; out %al,$0x70; in $0x71,%al; jmp l; 0x55aa at its end
+printf '\xfa\xb0\x0a\xe6\x70\xe4\x71\xeb\xf8%*s\x55\xaa' 501 '' > "$T/boot"
+sector=(qemu-system-x86_64 -M pc -m 64 -display none -nic none -drive "file=$T/boot,format=raw,if=floppy" -boot a -serial none)
+
+# ---- a QEMU in a container: its mutexes and QMP have thread ids of another PID namespace ----
+
+timeout -k 5 60 unshare --pid --fork --kill-child "${sector[@]}" -accel tcg -monitor stdio \
+	-qmp "unix:$T/qmp,server=on,wait=off" < "$T/mon" > "$T/monitor" 2>&1 &
+limit=$!
+for ((i = 0; i < 200; i++)); do
+	[ ! -S "$T/qmp" ] || break
+	sleep 0.05
+done
+guest=$(cat "/proc/$limit/task/$limit/children")
+guest=$(cat "/proc/${guest%% *}/task/${guest%% *}/children")
+guest=${guest%% *}
+"$BOOTPROF" record -q --waits --lock-sites=never --pid "$guest" --duration 60 -o "$T/c" &
+recording $! never
+sleep 0.5
+plant
+sleep 1
+kill -INT $!
+wait $!
+"$BOOTPROF" report locks -i "$T/c" -n 0 --format=json > "$T/locks"
+is 'a container: it is one' "$(sed -n 's/^NSpid:.*\t//p' "/proc/$guest/status")" 1
+is 'a container: the vCPU waits for the main loop, as QMP and the mutex say' "$(json "$T/locks" \
+	'[[r["role"], r["holder_role"], r["known_from"]] for r in d["tables"]["open"] if r["waited_ns"] > 700e6]')" \
+	'[["vCPU", "main loop", "mutex owner"]]'
+is 'a container: roles are from QMP' "$("$BOOTPROF" info -i "$T/c" | sed -n 's/^waits_roles *//p')" 'QMP (query-cpus-fast)'
+kill -9 "$guest"
+wait $limit 2> /dev/null || :
+
 # ---- KVM: a boot sector that reads the clock's registers on and on; each read is an exit to QEMU ----
 
 if [ ! -w /dev/kvm ]; then
 	skip 'KVM' 'no /dev/kvm'
 else
-	# cli; l: mov $10,%al; out %al,$0x70; in $0x71,%al; jmp l; 0x55aa at its end
-	printf '\xfa\xb0\x0a\xe6\x70\xe4\x71\xeb\xf8%*s\x55\xaa' 501 '' > "$T/boot"
-	qemu=(qemu-system-x86_64 -M pc -accel kvm -smp 4 -cpu 'host,-arch-capabilities' -m 64 -display none -nic none
-		-drive "file=$T/boot,format=raw,if=floppy" -boot a -monitor none -serial none)
+	qemu=("${sector[@]}" -accel kvm -smp 4 -cpu 'host,-arch-capabilities' -monitor none)
 	status 1 'KVM without --waits: refused' record -o "$T/r" -- "${qemu[@]}"
 	status 0 'KVM: status 0' record --waits --timeout 3 -o "$T/r" -- "${qemu[@]}"
 	grep '^bootprof' "$T/err" > "$T/line"
