@@ -466,14 +466,14 @@ static BP_MUST_CHECK struct bp_err *sample_thread(struct bp_record_waits *rw, ui
 		err = frame_of(rw, pc[i], &frames[i]);
 	if (!err && n)
 		err = bp_wait_log_stack(rw->log, frames, n, &w.ustack);
-	if (err || !w.ustack)
+	if (err || (!w.ustack && !w.addr))
 		return err;
 	err = kernel_stack(rw, tid, frames, &n);
 	if (!err && n)
 		err = bp_wait_log_stack(rw->log, frames, n, &w.kstack);
 	if (err)
 		return err;
-	rw->n_stacks++;
+	rw->n_stacks += w.ustack != 0;
 	return bp_live_sample(rw->live, &w);
 }
 

@@ -1450,7 +1450,8 @@ static BP_MUST_CHECK struct bp_err *emit(struct bp_live *l, struct bp_wait *w, b
 	if (w->time_ns < l->last_ns)
 		w->time_ns = l->last_ns;
 	l->last_ns = w->time_ns;
-	if (w->kind == BP_WAIT_FUTEX || w->kind == BP_WAIT_LOCK_WANT)
+	/* What sleeps from the start on is known by samples alone; their address is 0 outside of futex(2). */
+	if (w->kind == BP_WAIT_FUTEX || w->kind == BP_WAIT_LOCK_WANT || w->kind == BP_WAIT_SAMPLE)
 		err = note_address(l, w->addr);
 	l->stats.by_kind[w->kind]++;
 	if (!err)
