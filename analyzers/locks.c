@@ -8,6 +8,7 @@
 
 #include "analyzers/guest_at.h"
 #include "analyzers/parts.h"
+#include "analyzers/tally.h"
 #include "core/cleanup.h"
 
 #define NOT_RECORDED 0 /* address of locks that the trace does not give one for */

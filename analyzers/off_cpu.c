@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "analyzers/parts.h"
+#include "analyzers/tally.h"
 #include "core/cleanup.h"
 
 struct off_cpu {

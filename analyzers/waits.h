@@ -154,12 +154,14 @@ struct bp_waits {
 	struct bp_wait_thread *threads;
 	size_t n_threads, cap_threads;
 	uint64_t first_ns, last_ns, records, lost;
-	uint64_t unseen;   /* times that a thread got a CPU, which was not recorded */
-	uint64_t damaged;  /* blocks */
-	bool lock_events;  /* probes on lock functions */
-	bool owners;       /* what mutexes say of their owners */
-	uint64_t big_lock; /* futex that those without address wait on; 0 unknown */
-	bool any_qemu;     /* a thread of QEMU was recognised */
+	uint64_t unseen;               /* times that a thread got a CPU, which was not recorded */
+	uint64_t damaged;              /* blocks */
+	bool lock_events;              /* probes on lock functions */
+	bool owners;                   /* what mutexes say of their owners */
+	uint64_t big_lock;             /* futex that those without address wait on; 0 unknown */
+	bool any_qemu;                 /* a thread of QEMU was recognised */
+	const struct bp_fact **places; /* LOCK and HOST_MAP facts, in order */
+	size_t n_places;
 	struct bp_waits_private *priv;
 };
 
@@ -197,6 +199,9 @@ static inline uint64_t bp_waits_word(uint64_t addr, uint32_t op)
 	return (op & 0x7f) == 9 ? addr & ~(uint64_t)7 : addr;
 }
 
+/** bp_waits_waiter_stack() - id of the user stack of who waited for a futex last; 0: none is known */
+uint32_t bp_waits_waiter_stack(const struct bp_waits *w, uint64_t addr);
+
 /** bp_waits_lock_name() - a lock's name into @sb: what is known of the address, else the address; *@how how
  * it was found, static or borrowed from the trace */
 void bp_waits_lock_name(const struct bp_waits *w, uint64_t addr, struct bp_strbuf *sb, const char **how);
@@ -217,28 +222,6 @@ void bp_waits_stack_text(const struct bp_trace *t, uint32_t stack, size_t n, boo
 /** bp_waits_user_function() - the innermost function of a user stack that does more than to wait or to lock,
  * the nearest that has a name; nothing for stack 0 */
 void bp_waits_user_function(const struct bp_trace *t, uint32_t stack, struct bp_strbuf *sb);
-
-/* Sums by up to six numbers. */
-struct bp_tally_row {
-	uint64_t key[6];
-	uint64_t n, ns, max_ns;
-	uint64_t extra; /* whoever counts says what */
-};
-
-#define BP_TALLY_MAX (1u << 20) /* rows; what is more is summed in one whose key is all ones */
-
-struct bp_tally {
-	struct bp_tally_row *rows;
-	size_t n, cap;
-	uint32_t *slots; /* a power of two */
-	size_t n_slots;
-	bool failed;
-};
-
-/** bp_tally_add() - count @ns once for @key; the row, borrowed until the next call; NULL when memory is short
- * (t->failed) */
-struct bp_tally_row *bp_tally_add(struct bp_tally *t, const uint64_t key[6], uint64_t ns);
-void bp_tally_deinit(struct bp_tally *t);
 
 /** bp_waits_title() - the heading of a view of waits; _notes() - what a view of waits has to say about the
  * recording: events lost, no waits at all ...

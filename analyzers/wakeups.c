@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "analyzers/view.h"
+#include "analyzers/tally.h"
 #include "analyzers/waits.h"
 #include "core/cleanup.h"
 

@@ -6,6 +6,7 @@
 #include <inttypes.h>
 #include <string.h>
 
+#include "analyzers/tally.h"
 #include "analyzers/waits.h"
 #include "cmd/export.h"
 #include "core/cleanup.h"
