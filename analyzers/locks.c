@@ -742,6 +742,8 @@ static struct bp_err *locks_run(struct bp_analysis *a, struct bp_report *r)
 {
 	bp_cleanup(bp_locks_destroyp) struct bp_locks *x = NULL;
 	struct bp_err *err = bp_locks_create(a, true, &x);
+	const struct bp_futex_wait *open;
+	size_t at = 0;
 
 	if (err)
 		return err;
@@ -768,6 +770,10 @@ static struct bp_err *locks_run(struct bp_analysis *a, struct bp_report *r)
 			? ""
 			: "; taking a free lock never enters the kernel, so that only probes on the lock "
 			  "functions could tell when");
+	if (bp_locks_open(x, &at, &open))
+		bp_report_note(
+		    r, "of a wait that was not over, held by: who had the lock at the end; nobody when "
+		       "that is not known");
 	if (x->locks.n)
 		bp_report_note(r, "WAS: what the holder did for most of the time that it had the lock");
 	return NULL;

@@ -340,6 +340,8 @@ for file in p2 hung; do
 	"$BOOTPROF" report -i "$T/$file" > "$T/overview"
 	like "$file: the overview says so" 'vCPUs? still waited for .* at the end, .*held by the main loop' "$T/overview"
 done
+facts "$T/hung"
+between 'before: locks that only samples know have names' "$(grep -c '^lock ' "$T/facts")" 2 100
 is 'before: since when' "$(json "$T/locks" "set(r[\"since_ns\"] for r in $vcpus) == {None}")" true
 
 # Call sites are lines of QEMU's source, and holders are known by lock events.
