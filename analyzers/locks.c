@@ -648,8 +648,10 @@ bool bp_locks_open(const struct bp_locks *x, size_t *at, const struct bp_futex_w
 {
 	while (*at < x->n_waits && !x->waits[*at].open)
 		++*at;
-	*ret = &x->waits[*at];
-	return (*at)++ < x->n_waits;
+	if (*at >= x->n_waits)
+		return false;
+	*ret = &x->waits[(*at)++];
+	return true;
 }
 
 struct bp_err *bp_locks_table(struct bp_locks *x, struct bp_report *r, bool main, size_t limit)
