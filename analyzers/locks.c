@@ -777,7 +777,7 @@ static struct bp_err *locks_run(struct bp_analysis *a, struct bp_report *r)
 		    r, "of a wait that was not over, held by: who had the lock at the end; nobody when "
 		       "that is not known");
 	if (x->locks.n)
-		bp_report_note(r, "WAS: what the holder did for most of the time that it had the lock");
+		bp_report_note(r, "WAS: what the holder did most while it had the lock");
 	return NULL;
 }
 

@@ -64,7 +64,10 @@ struct live {
 	bool wants;
 	bool let_go; /* waits on a condition variable, so has released a lock: */
 	uint64_t let_go_of;
-	uint32_t held_site;
+	uint32_t held_site;               /* where it took a lock last, */
+	uint64_t held_lock;               /* which one that was */
+	bool active;                      /* in the list of those */
+	uint64_t blind;                   /* of `blind` below, when what it has and wants was last true */
 	uint32_t n_held;                  /* locks that it is the holder of */
 	struct time_off times[TIMES_OFF]; /* the last ones: number i is at i % TIMES_OFF, */
 	uint32_t n_times;                 /* of as many */
@@ -116,6 +119,8 @@ struct bp_waits_private {
 	void *ctx;
 	struct live *live;
 	size_t n_live, cap_live;
+	uint32_t *active; /* those that something was heard of since nothing was known any more */
+	size_t n_active, cap_active;
 	uint32_t *slots; /* open hash: key to index + 1 */
 	size_t n_slots;
 	struct name *names;
@@ -159,6 +164,7 @@ void bp_waits_destroy(struct bp_waits *w)
 		for (size_t i = 0; i < w->priv->n_live; i++)
 			free(w->priv->live[i].held);
 		free(w->priv->live);
+		free(w->priv->active);
 		free(w->priv->slots);
 		free(w->priv->names);
 		free(w->priv->first_name);
@@ -313,6 +319,25 @@ static void rename_live(struct bp_waits *w, struct live *l, uint64_t time_ns)
 	}
 }
 
+/* Something is heard of it. NULL only when memory is short. */
+static struct live *heard_of(struct bp_waits *w, struct live *l)
+{
+	struct bp_waits_private *p = w->priv;
+
+	if (l->blind != p->blind) {
+		l->blind = p->blind;
+		l->wants = l->let_go = false;
+		l->held_site = l->site = 0;
+	}
+	if (l->active)
+		return l;
+	if (!grow(w, &p->active, &p->cap_active, p->n_active, sizeof(*p->active)))
+		return NULL;
+	p->active[p->n_active++] = (uint32_t)(l - p->live);
+	l->active = true;
+	return l;
+}
+
 /* NULL only when memory is short. */
 static struct live *live_of(struct bp_waits *w, uint32_t tid, uint16_t cpu, uint64_t time_ns)
 {
@@ -343,7 +368,7 @@ static struct live *live_of(struct bp_waits *w, uint32_t tid, uint16_t cpu, uint
 		l = &p->live[p->slots[h] - 1];
 		if (l->key == key) {
 			rename_live(w, l, time_ns);
-			return p->failed ? NULL : l;
+			return p->failed ? NULL : heard_of(w, l);
 		}
 	}
 	if (!grow(w, &p->live, &p->cap_live, p->n_live, sizeof(*p->live)))
@@ -360,7 +385,20 @@ static struct live *live_of(struct bp_waits *w, uint32_t tid, uint16_t cpu, uint
 		l->fact = p->names[name].next;
 	p->slots[h] = (uint32_t)++p->n_live;
 	rename_live(w, l, time_ns);
-	return p->failed ? NULL : l;
+	return p->failed ? NULL : heard_of(w, l);
+}
+
+/* The same of one that something else is heard of, which says nothing of what it does; *@ret is its index. */
+static struct live *mentioned(struct bp_waits *w, uint32_t tid, uint16_t cpu, uint64_t time_ns, uint32_t *ret)
+{
+	size_t n = w->priv->n_live;
+	struct live *l = live_of(w, tid, cpu, time_ns);
+
+	if (l && w->priv->n_live > n)
+		l->since = l->known_ns = UINT64_MAX;
+	if (l)
+		*ret = (uint32_t)(l - w->priv->live);
+	return l;
 }
 
 /* ---- first pass: which words are waited on by several vCPUs, and which is the big lock's ---- */
@@ -554,7 +592,7 @@ static void looked(struct bp_waits *w)
 	number_vcpus(w);
 	for (size_t i = 0; i < w->n_threads; i++)
 		free(w->threads[i].slices);
-	p->n_live = w->n_threads = 0;
+	p->n_live = p->n_active = w->n_threads = 0;
 	if (p->n_slots)
 		memset(p->slots, 0, p->n_slots * sizeof(*p->slots));
 }
@@ -677,19 +715,20 @@ static void add_did(const struct live *l, uint64_t from_ns, uint64_t until_ns,
 		did[BP_OFF_RUNNING] += until_ns - from_ns - off_ns;
 }
 
-/* What it did most of the time. */
-static enum bp_off_class mostly(const uint64_t did[BP_OFF_RUNNING + 1])
+/* What it did most, when at least half of what it did in all @ns is known. */
+static enum bp_off_class mostly(const uint64_t did[BP_OFF_RUNNING + 1], uint64_t ns)
 {
 	enum bp_off_class best = BP_OFF_UNKNOWN;
-	uint64_t ns = 0;
+	uint64_t most_ns = 0, known_ns = 0;
 
 	for (enum bp_off_class i = 0; i <= BP_OFF_RUNNING; i++) {
-		if (did[i] <= ns)
+		known_ns += did[i];
+		if (did[i] <= most_ns)
 			continue;
-		ns = did[i];
+		most_ns = did[i];
 		best = i;
 	}
-	return best;
+	return known_ns >= ns - known_ns ? best : BP_OFF_UNKNOWN;
 }
 
 /* Of those who had the lock while it waited, of which there is one. */
@@ -766,7 +805,7 @@ static void held_meanwhile(struct bp_waits *w, const struct lock *k, struct live
 	l->call.holder = w->priv->live[one->had.by].thread;
 	l->call.holder_stack = one->had.stack;
 	l->call.holder_site = one->had.site;
-	l->call.holder_was = mostly(one->did);
+	l->call.holder_was = mostly(one->did, one->ns);
 	l->call.holder_preempted_ns = one->did[BP_OFF_PREEMPTED];
 }
 
@@ -790,11 +829,17 @@ static void holder_had(struct bp_waits *w, struct lock *k, uint64_t until_ns, ui
 		had_lock(w, k, until_ns, &h);
 }
 
+/* Where @l took @k; 0: not known. */
+static uint32_t site_of(const struct live *l, const struct lock *k)
+{
+	return l->held_lock == k->addr ? l->held_site : 0;
+}
+
 /* Thread @at lets go of a lock and tells the kernel to wake who waits for it. */
 static void let_go(struct bp_waits *w, struct lock *k, uint32_t at, uint64_t time_ns, uint32_t stack)
 {
 	struct had h = {
-	    .by = at, .how = BP_HOLDER_WAKER, .stack = stack, .site = w->priv->live[at].held_site};
+	    .by = at, .how = BP_HOLDER_WAKER, .stack = stack, .site = site_of(&w->priv->live[at], k)};
 
 	if (k->holder == at) {
 		holder_had(w, k, time_ns, stack);
@@ -812,21 +857,15 @@ static void let_go(struct bp_waits *w, struct lock *k, uint32_t at, uint64_t tim
 static void see_owner(struct bp_waits *w, struct lock *k, const struct bp_wait *r)
 {
 	uint32_t owner = bp_wait_owner(r), by = NO_THREAD;
-	size_t n_live = w->priv->n_live;
-	struct live *l = owner ? live_of(w, owner, BP_WAIT_NO_CPU, r->time_ns) : NULL;
-
-	/* That it has a mutex says nothing of what it does. */
-	if (l && w->priv->n_live > n_live)
-		l->since = l->known_ns = UINT64_MAX;
 	/* It may be the thread itself, which then waits for ever. */
-	if (l)
-		by = (uint32_t)(l - w->priv->live);
+	struct live *l = owner ? mentioned(w, owner, BP_WAIT_NO_CPU, r->time_ns, &by) : NULL;
+
 	w->owners |= by != NO_THREAD;
 	if (k->holder != by && (by != NO_THREAD || k->owned)) {
 		holder_had(w, k, r->time_ns, 0);
 		set_free(w, k, r->time_ns);
 		if (l && by != NO_THREAD)
-			set_holder(w, k, by, BP_HOLDER_OWNER, l->held_site, r->time_ns);
+			set_holder(w, k, by, BP_HOLDER_OWNER, site_of(l, k), r->time_ns);
 	}
 	k->owned = by != NO_THREAD && k->holder == by;
 	if (by != NO_THREAD) {
@@ -953,6 +992,13 @@ static void unseen(struct bp_waits *w, struct live *l, uint64_t time_ns)
 	l->since = l->off.woken_ns;
 }
 
+/* It does something, so it has a CPU. */
+static void acts(struct bp_waits *w, struct live *l, uint64_t time_ns)
+{
+	if (l->state == OFF)
+		unseen(w, l, time_ns);
+}
+
 /* It is off the CPU, since @since_ns, as @r says. */
 static void begin_off(struct bp_waits *w, struct live *l, const struct bp_wait *r, uint64_t since_ns)
 {
@@ -1007,8 +1053,7 @@ static void take_out(struct bp_waits *w, const struct bp_wait *r)
 
 	if (!l)
 		return;
-	if (l->state == OFF)
-		unseen(w, l, r->time_ns);
+	acts(w, l, r->time_ns);
 	t = &w->threads[l->thread];
 	t->switches++;
 	t->stacks[bp_stack_kind(w->priv->rules, r->kstack)]++;
@@ -1049,19 +1094,19 @@ static void take_in(struct bp_waits *w, const struct bp_wait *r)
 static void take_wake(struct bp_waits *w, const struct bp_wait *r)
 {
 	struct bp_waits_private *p = w->priv;
-	struct live *target = live_of(w, r->other, r->cpu, r->time_ns), *waker;
-	uint32_t chain[BP_WAKE_CHAIN], at;
-	size_t n = 0, target_index;
+	uint32_t chain[BP_WAKE_CHAIN], at, target_index = 0;
+	struct live *target = mentioned(w, r->other, r->cpu, r->time_ns, &target_index), *waker;
+	size_t n = 0;
 	/* The idle task wakes nobody; not every source of traces tells of interrupts. */
 	bool irq = (r->flags & BP_WAIT_IRQ) || !r->thread;
 	uint64_t slept_ns = 0;
 
 	if (!target)
 		return;
-	target_index = (size_t)(target - p->live);
 	waker = live_of(w, r->thread, r->cpu, r->time_ns);
 	if (!waker)
 		return;
+	acts(w, waker, r->time_ns);
 	target = &p->live[target_index];
 	at = (uint32_t)(waker - p->live);
 	/* Who was woken already may be back, and on its way to sleep again. */
@@ -1121,10 +1166,13 @@ static void where_holder_is(const struct bp_waits *w, const struct lock *k, stru
 {
 	const struct live *by = k->holder != NO_THREAD ? &w->priv->live[k->holder] : NULL;
 
+	if (by && by->state == OFF && idle_without(w, k, k->holder, by->off.why.cls))
+		by = NULL;
 	f->how = by ? k->how : BP_HOLDER_UNKNOWN;
 	f->holder = by ? by->thread : NO_THREAD;
 	f->holder_site = by ? k->site : 0;
 	f->holder_stack = 0;
+	f->holder_preempted_ns = 0;
 	f->holder_was = BP_OFF_UNKNOWN;
 	if (!by || by->state == UNKNOWN)
 		return;
@@ -1181,9 +1229,9 @@ static void take_futex(struct bp_waits *w, const struct bp_wait *r)
 
 	if (!l)
 		return;
+	acts(w, l, r->time_ns);
 	/* How the one before ended was not seen. */
 	remove_waiter(w, l);
-	l->from_start = false;
 	if (r->ustack)
 		l->ustack = r->ustack;
 	l->in_futex = l->calls = true;
@@ -1239,7 +1287,7 @@ static void take_futex_ret(struct bp_waits *w, const struct bp_wait *r)
 
 	if (!l)
 		return;
-	end_from_start(w, l);
+	acts(w, l, r->time_ns);
 	if (!l->in_futex)
 		return;
 	if (l->let_go && !bp_waits_is_mutex(l->call.op)) {
@@ -1256,12 +1304,6 @@ static void take_futex_ret(struct bp_waits *w, const struct bp_wait *r)
 /* Who has taken a lock, or wants one, and where, is not known any more. */
 static void forget_locks(struct bp_waits *w, uint64_t time_ns)
 {
-	for (size_t i = 0; i < w->priv->n_live; i++) {
-		struct live *l = &w->priv->live[i];
-
-		l->wants = l->let_go = false;
-		l->held_site = l->site = 0;
-	}
 	for (size_t i = w->priv->n_held; i--;) {
 		struct lock *k = &w->priv->locks[w->priv->held[i]];
 
@@ -1287,7 +1329,7 @@ static void take_lock(struct bp_waits *w, const struct bp_wait *r)
 	l = live_of(w, r->thread, r->cpu, r->time_ns);
 	if (!l)
 		return;
-	end_from_start(w, l);
+	acts(w, l, r->time_ns);
 	if (r->kind == BP_WAIT_LOCK_WANT) {
 		l->wants = true;
 		l->want = r->addr;
@@ -1299,6 +1341,7 @@ static void take_lock(struct bp_waits *w, const struct bp_wait *r)
 	k = lock_of(w, r->kind == BP_WAIT_LOCK_HELD && !r->addr && l->wants ? l->want : r->addr);
 	if (r->kind == BP_WAIT_LOCK_HELD) {
 		l->held_site = l->wants ? l->site : 0;
+		l->held_lock = k ? k->addr : 0;
 		l->wants = false;
 	}
 	if (!k)
@@ -1396,9 +1439,10 @@ static void take_sample(struct bp_waits *w, const struct bp_wait *r)
 /* What was going on on a CPU, or in a thread, is not known any more. */
 static void forget(struct bp_waits *w, uint64_t time_ns)
 {
-	for (size_t i = 0; i < w->priv->n_live; i++) {
-		struct live *l = &w->priv->live[i];
+	for (size_t i = 0; i < w->priv->n_active; i++) {
+		struct live *l = &w->priv->live[w->priv->active[i]];
 
+		l->active = false;
 		if (l->state == OFF)
 			end_off(w, l, l->since, true);
 		else if (l->state == RUNNING && time_ns > l->since)
@@ -1408,7 +1452,7 @@ static void forget(struct bp_waits *w, uint64_t time_ns)
 		l->state = UNKNOWN;
 		l->n_held = l->lock = 0;
 	}
-	w->priv->n_held = 0;
+	w->priv->n_held = w->priv->n_active = 0;
 	w->priv->forgot++;
 	w->priv->forgot_ns = time_ns;
 }
@@ -1452,7 +1496,7 @@ static void take(struct bp_waits *w, const struct bp_wait *r)
 	default:
 		l = live_of(w, r->thread, r->cpu, r->time_ns);
 		if (l)
-			end_from_start(w, l);
+			acts(w, l, r->time_ns);
 		break;
 	}
 }

@@ -137,7 +137,7 @@ struct bp_futex_wait {
 	 */
 	uint32_t holder_stack;
 	uint32_t holder_site; /* frame id: where it had taken the lock; or 0 */
-	/* What it did most of the time that it had the lock, of an open wait what it does at the end. */
+	/* What it did most while it had the lock, of an open wait what it does at the end. */
 	enum bp_off_class holder_was;
 	uint64_t holder_preempted_ns; /* of the time that it had the lock; of an open wait 0 */
 	const char
