@@ -34,6 +34,7 @@
 #define SAMPLES_MAX 32           /* threads looked at each time */
 #define LOOK_NS (50 * NS_PER_MS) /* for QEMU's binary, while it is not found */
 #define MAPS_NS NS_PER_S
+#define OWNER_NS UINT64_C(50000) /* from a sample's time to what its mutex says, at most */
 
 struct bp_record_waits {
 	const struct bp_record_options *opts;
@@ -438,7 +439,9 @@ static void set_futex(const struct bp_record_waits *rw, const struct bp_blocked 
 
 	w->addr = b->args[0];
 	w->other = (uint32_t)b->args[1];
-	if (process_vm_readv(rw->pid, &to, 1, &from, 1, 0) == (ssize_t)sizeof(behind))
+	/* The time of the sample is from before that. */
+	if (process_vm_readv(rw->pid, &to, 1, &from, 1, 0) == (ssize_t)sizeof(behind) &&
+	    now_ns() - w->time_ns < OWNER_NS)
 		bp_wait_set_owner(w, bp_live_owner(rw->live, w->other, (uint32_t)b->args[2], behind));
 }
 

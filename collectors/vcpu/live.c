@@ -429,15 +429,6 @@ static BP_MUST_CHECK struct bp_err *enable(struct bp_live *l, bool needed)
 	return NULL;
 }
 
-/* Stacks with sched_switch, where BPF does not take them; false with errno. */
-static bool take_stacks(struct bp_live *l)
-{
-	return tracefs_event_file_write(l->instance, "sched", "sched_switch", "trigger",
-					l->opts.kvm
-					    ? "stacktrace if prev_pid != 0"
-					    : "stacktrace if prev_pid != 0 && prev_state & 0xff") >= 0;
-}
-
 static BP_MUST_CHECK struct bp_err *set_events(struct bp_live *l)
 {
 	static const char *const stack_fields[FIELDS_MAX] = {"size", "caller"};
@@ -450,7 +441,10 @@ static BP_MUST_CHECK struct bp_err *set_events(struct bp_live *l)
 	if (err)
 		return err;
 	err = add_decoder(l, "ftrace", "kernel_stack", EV_STACK, stack_fields, &there);
-	if (!err && (!there || !take_stacks(l)))
+	if (!err && (!there || tracefs_event_file_write(
+				   l->instance, "sched", "sched_switch", "trigger",
+				   l->opts.kvm ? "stacktrace if prev_pid != 0"
+					       : "stacktrace if prev_pid != 0 && prev_state & 0xff") < 0))
 		err = bp_err_new(BP_EUNSUPPORTED, "--waits: this kernel has no stack traces of events");
 	return err;
 }
@@ -831,10 +825,8 @@ struct bp_err *bp_live_kvm(struct bp_live *l)
 		return NULL;
 	l->opts.kvm = true;
 	add_all_threads(l);
-	/* An event has one such trigger. */
-	if (!l->bpf &&
-	    tracefs_event_file_write(l->instance, "sched", "sched_switch", "trigger", "!stacktrace") >= 0)
-		(void)take_stacks(l);
+	/* Stacks of who could go on would need another trigger, and there are none for 0.1 s while one goes.
+	 */
 	return enable(l, false);
 }
 
@@ -929,6 +921,17 @@ static uint32_t own_tid(const struct bp_live *l, uint32_t tid)
 	return own;
 }
 
+/* Where mutexes and QMP have other numbers of one of ours, that is noted. */
+static BP_MUST_CHECK struct bp_err *note_own_tid(struct bp_live *l, size_t at)
+{
+	struct bp_live_thread *t = &l->threads[at];
+
+	if (!l->other_ids)
+		return NULL;
+	t->own_tid = own_tid(l, t->tid);
+	return t->own_tid ? table_add(&l->by_own_tid, (uint64_t)t->own_tid + 1, (uint32_t)at) : NULL;
+}
+
 /* Index of a thread; a new one is announced when its name is known. */
 static struct bp_err *thread_of(struct bp_live *l, uint32_t tid, size_t *ret)
 {
@@ -967,13 +970,9 @@ static struct bp_err *thread_of(struct bp_live *l, uint32_t tid, size_t *ret)
 		t->comm[strcspn(t->comm, "\n")] = '\0';
 		close(fd);
 	}
-	if (t->ours && l->other_ids) {
-		t->own_tid = own_tid(l, tid);
-		err = table_add(&l->by_own_tid, (uint64_t)t->own_tid + 1, (uint32_t)*ret);
-		if (err)
-			return err;
-	}
-	return t->comm[0] ? announce(l, t) : NULL;
+	if (t->ours)
+		err = note_own_tid(l, *ret);
+	return !err && t->comm[0] ? announce(l, t) : err;
 }
 
 /* Buffers of CPUs are read one after the other: an older name may come later. */
@@ -1000,10 +999,13 @@ static BP_MUST_CHECK struct bp_err *set_comm(struct bp_live *l, uint32_t tid, co
 
 static BP_MUST_CHECK struct bp_err *is_ours(struct bp_live *l, size_t t)
 {
+	struct bp_err *err;
+
 	if (l->threads[t].ours)
 		return NULL;
 	l->threads[t].ours = true;
-	return announce(l, &l->threads[t]);
+	err = note_own_tid(l, t);
+	return err ? err : announce(l, &l->threads[t]);
 }
 
 /* ---- stacks ---- */

@@ -78,7 +78,7 @@ struct bp_err *bp_live_attach(struct bp_live *l, pid_t pid, struct bp_trace_writ
 			      struct bp_wait_log *log) BP_MUST_CHECK;
 
 /** bp_live_kvm() - the process has a guest of KVM after all: its events from now on, where the kernel has
- * them. Once is enough. Errors: BP_ENOMEM. */
+ * them. Without BPF, threads that could go on stay without stacks. Once is enough. Errors: BP_ENOMEM. */
 struct bp_err *bp_live_kvm(struct bp_live *l) BP_MUST_CHECK;
 
 /** bp_live_start() - from now on; @start_ns: CLOCK_MONOTONIC at time 0 of the recording */
