@@ -66,8 +66,8 @@ struct live {
 	uint64_t let_go_of;
 	uint32_t held_site;               /* where it took a lock last, */
 	uint64_t held_lock;               /* which one that was */
-	bool active;                      /* in the list of those */
-	uint64_t blind;                   /* of `blind` below, when what it has and wants was last true */
+	bool active;                      /* is in priv->active */
+	uint64_t blind;                   /* priv->blind when it was heard of last */
 	uint32_t n_held;                  /* locks that it is the holder of */
 	struct time_off times[TIMES_OFF]; /* the last ones: number i is at i % TIMES_OFF, */
 	uint32_t n_times;                 /* of as many */
@@ -728,7 +728,7 @@ static enum bp_off_class mostly(const uint64_t did[BP_OFF_RUNNING + 1], uint64_t
 		most_ns = did[i];
 		best = i;
 	}
-	return known_ns >= ns - known_ns ? best : BP_OFF_UNKNOWN;
+	return known_ns >= ns / 2 ? best : BP_OFF_UNKNOWN;
 }
 
 /* Of those who had the lock while it waited, of which there is one. */
