@@ -19,7 +19,8 @@ static double percent(uint64_t part, uint64_t whole)
 static bool sum_threads(const struct bp_waits *w, const struct bp_query *q, uint64_t ns[BP_OFF_CLASSES],
 			uint64_t *all_ns)
 {
-	uint64_t span = w->last_ns > w->first_ns ? w->last_ns - w->first_ns : 0;
+	uint64_t all = w->last_ns > w->first_ns ? w->last_ns - w->first_ns : 0;
+	uint64_t span = all > w->lost_ns ? all - w->lost_ns : 0;
 	bool vcpus = false;
 
 	for (uint32_t i = 0; i < w->n_threads; i++)

@@ -114,6 +114,11 @@ struct word {
 	uint32_t lock;     /* of the second pass: index + 1 */
 };
 
+/* A time from which events were lost. */
+struct gap {
+	uint64_t from_ns, to_ns;
+};
+
 struct bp_waits_private {
 	const struct bp_waits_ops *ops;
 	void *ctx;
@@ -133,8 +138,11 @@ struct bp_waits_private {
 	size_t n_locks, cap_locks;
 	uint32_t held[HELD_MAX]; /* those with a holder */
 	size_t n_held;
-	uint64_t forgot, forgot_ns; /* times that nothing was known any more, and when last */
-	uint64_t blind;             /* times that who has locks was not known any more */
+	uint64_t forgot, forgot_ns;   /* times that nothing was known any more, and when last */
+	uint64_t blind;               /* times that who has locks was not known any more */
+	struct gap *gaps;             /* after the first pass in order and apart */
+	size_t n_gaps, cap_gaps, gap; /* the next one, */
+	bool in_gap;                  /* or the one that it is in */
 	struct bp_off_rules *rules;
 	struct vcpu_thread {
 		uint32_t tid;
@@ -165,6 +173,7 @@ void bp_waits_destroy(struct bp_waits *w)
 			free(w->priv->live[i].held);
 		free(w->priv->live);
 		free(w->priv->active);
+		free(w->priv->gaps);
 		free(w->priv->slots);
 		free(w->priv->names);
 		free(w->priv->first_name);
@@ -451,6 +460,15 @@ static bool is_kvm(enum bp_stack_kind kind)
 	return kind == BP_STACK_KVM_RUN || kind == BP_STACK_KVM_HALT;
 }
 
+static void add_gap(struct bp_waits *w, const struct bp_wait *r)
+{
+	struct bp_waits_private *p = w->priv;
+
+	if (grow(w, &p->gaps, &p->cap_gaps, p->n_gaps, sizeof(*p->gaps)))
+		p->gaps[p->n_gaps++] =
+		    (struct gap){r->time_ns > r->addr ? r->time_ns - r->addr : 0, r->time_ns};
+}
+
 static void look(struct bp_waits *w, const struct bp_wait *r)
 {
 	struct live *l;
@@ -513,6 +531,10 @@ static void look(struct bp_waits *w, const struct bp_wait *r)
 		if (word)
 			word->condvar |= is_condvar(r->other);
 		break;
+	case BP_WAIT_LOST:
+		if (r->addr && !(r->flags & BP_WAIT_BLIND))
+			add_gap(w, r);
+		break;
 	default:
 		break;
 	}
@@ -573,10 +595,38 @@ static void number_vcpus(struct bp_waits *w)
 	}
 }
 
+static int compare_gaps(const void *a, const void *b)
+{
+	const struct gap *x = a, *y = b;
+
+	return x->from_ns < y->from_ns ? -1 : x->from_ns > y->from_ns;
+}
+
+/* CPUs lose events each for itself. */
+static void join_gaps(struct bp_waits *w)
+{
+	struct bp_waits_private *p = w->priv;
+	size_t n = 0;
+
+	if (p->n_gaps)
+		qsort(p->gaps, p->n_gaps, sizeof(*p->gaps), compare_gaps);
+	for (size_t i = 0; i < p->n_gaps; i++) {
+		if (n && p->gaps[i].from_ns <= p->gaps[n - 1].to_ns) {
+			if (p->gaps[i].to_ns > p->gaps[n - 1].to_ns)
+				p->gaps[n - 1].to_ns = p->gaps[i].to_ns;
+		} else {
+			p->gaps[n++] = p->gaps[i];
+		}
+	}
+	p->n_gaps = n;
+}
+
 static void looked(struct bp_waits *w)
 {
 	struct bp_waits_private *p = w->priv;
 	uint64_t best = 0;
+
+	join_gaps(w);
 
 	/* The one that has its name, unless what vCPUs do in its function says otherwise. */
 	for (size_t i = 0; i < w->n_places && !w->big_lock; i++) {
@@ -947,7 +997,10 @@ static void end_off(struct bp_waits *w, struct live *l, uint64_t time_ns, bool o
 	l->off.in_ns = time_ns > l->off.out.time_ns ? time_ns : l->off.out.time_ns;
 	l->off.open = open;
 	t->ns[l->off.why.cls] += ns;
-	if (l->off.woken_ns && l->off.woken_ns <= l->off.in_ns)
+	/* Of a time without an end only the beginning is known. */
+	if (l->off.woken_ns > l->off.in_ns)
+		l->off.woken_ns = 0;
+	if (l->off.woken_ns)
 		t->delay_ns += l->off.in_ns - l->off.woken_ns;
 	if (p->ops && p->ops->on_off)
 		p->ops->on_off(p->ctx, w, &l->off);
@@ -1301,7 +1354,7 @@ static void take_futex_ret(struct bp_waits *w, const struct bp_wait *r)
 	end_call(w, l, r->time_ns, false);
 }
 
-/* Who has taken a lock, or wants one, and where, is not known any more. */
+/* Who has taken a lock, or wants one, and where, is not known any more, since @time_ns. */
 static void forget_locks(struct bp_waits *w, uint64_t time_ns)
 {
 	for (size_t i = w->priv->n_held; i--;) {
@@ -1310,7 +1363,7 @@ static void forget_locks(struct bp_waits *w, uint64_t time_ns)
 		/* One that others have waited for since does not let go unseen. */
 		if (k->owned)
 			continue;
-		holder_had(w, k, time_ns, 0);
+		holder_had(w, k, time_ns > k->since_ns ? time_ns : k->since_ns, 0);
 		set_free(w, k, time_ns);
 	}
 	w->priv->blind++;
@@ -1457,6 +1510,28 @@ static void forget(struct bp_waits *w, uint64_t time_ns)
 	w->priv->forgot_ns = time_ns;
 }
 
+/* Whether events around that time were lost: those that were not say little. */
+static bool in_gap(struct bp_waits *w, uint64_t time_ns)
+{
+	struct bp_waits_private *p = w->priv;
+
+	while (p->gap < p->n_gaps && time_ns > p->gaps[p->gap].from_ns) {
+		const struct gap *g = &p->gaps[p->gap];
+		uint64_t from_ns = g->from_ns > w->first_ns ? g->from_ns : w->first_ns;
+
+		/* Nothing is known from its beginning on. */
+		if (!p->in_gap) {
+			forget(w, from_ns);
+			w->lost_ns += g->to_ns > from_ns ? g->to_ns - from_ns : 0;
+		}
+		p->in_gap = time_ns < g->to_ns;
+		if (p->in_gap)
+			return true;
+		p->gap++;
+	}
+	return false;
+}
+
 static void take(struct bp_waits *w, const struct bp_wait *r)
 {
 	struct live *l;
@@ -1465,6 +1540,8 @@ static void take(struct bp_waits *w, const struct bp_wait *r)
 		w->first_ns = r->time_ns;
 	if (r->time_ns > w->last_ns)
 		w->last_ns = r->time_ns;
+	if (in_gap(w, r->time_ns) && r->kind != BP_WAIT_LOST)
+		return;
 	switch (r->kind) {
 	case BP_WAIT_OUT:
 		take_out(w, r);
@@ -1491,7 +1568,10 @@ static void take(struct bp_waits *w, const struct bp_wait *r)
 		break;
 	case BP_WAIT_LOST:
 		w->lost += (uint64_t)r->value;
-		forget(w, r->time_ns);
+		if (r->flags & BP_WAIT_BLIND)
+			forget_locks(w, r->time_ns > r->addr ? r->time_ns - r->addr : 0);
+		else if (!r->addr)
+			forget(w, r->time_ns);
 		break;
 	default:
 		l = live_of(w, r->thread, r->cpu, r->time_ns);

@@ -154,12 +154,13 @@ struct bp_waits {
 	struct bp_wait_thread *threads;
 	size_t n_threads, cap_threads;
 	uint64_t first_ns, last_ns, records, lost;
-	uint64_t unseen;               /* times that a thread got a CPU, which was not recorded */
-	uint64_t damaged;              /* blocks */
-	bool lock_events;              /* probes on lock functions */
-	bool owners;                   /* what mutexes say of their owners */
-	uint64_t big_lock;             /* futex that those without address wait on; 0 unknown */
-	bool any_qemu;                 /* a thread of QEMU was recognised */
+	uint64_t lost_ns;  /* in which events were lost, as far as that is known: it is left out */
+	uint64_t unseen;   /* times that a thread got a CPU, which was not recorded */
+	uint64_t damaged;  /* blocks */
+	bool lock_events;  /* probes on lock functions */
+	bool owners;       /* what mutexes say of their owners */
+	uint64_t big_lock; /* futex that those without address wait on; 0 unknown */
+	bool any_qemu;     /* a thread of QEMU was recognised */
 	const struct bp_fact **places; /* LOCK and HOST_MAP facts, in order */
 	size_t n_places;
 	struct bp_waits_private *priv;

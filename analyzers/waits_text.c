@@ -25,6 +25,7 @@ void bp_waits_title(struct bp_analysis *a, const struct bp_waits *w, struct bp_r
 
 void bp_waits_notes(const struct bp_waits *w, struct bp_report *r)
 {
+	char t[BP_UNITS_MAX];
 	uint64_t switches = 0;
 
 	for (size_t i = 0; i < w->n_threads; i++)
@@ -38,7 +39,14 @@ void bp_waits_notes(const struct bp_waits *w, struct bp_report *r)
 		    w->unseen, switches);
 	if (!w->records)
 		bp_report_note(r, "no waits of host threads are in this recording");
-	if (w->lost)
+	if (w->lost && w->lost_ns)
+		bp_report_note(
+		    r,
+		    "%" PRIu64
+		    " events of the host were lost while recording, in %s; what threads did then is "
+		    "left out",
+		    w->lost, bp_units_ns(t, (int64_t)w->lost_ns));
+	else if (w->lost)
 		bp_report_note(
 		    r,
 		    "%" PRIu64

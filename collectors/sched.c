@@ -31,6 +31,8 @@ struct bp_sched {
 	char text[2][512]; /* names made to end */
 	uint64_t *words;   /* open hash of futex addresses, WORDS */
 	size_t n_words;
+	uint64_t *seen; /* time of each CPU's last record, NULL: of none */
+	uint64_t early; /* events lost before the first record */
 };
 
 void bp_sched_destroy(struct bp_sched *s)
@@ -41,6 +43,7 @@ void bp_sched_destroy(struct bp_sched *s)
 	free(s->held);
 	free(s->threads);
 	free(s->words);
+	free(s->seen);
 	free(s);
 }
 
@@ -174,6 +177,21 @@ struct bp_err *bp_sched_name(struct bp_sched *s, uint32_t id, const char *name, 
 	return err ? err : bp_wait_log_name(s->log, id, name, offset, module);
 }
 
+struct bp_err *bp_sched_lost(struct bp_sched *s, uint16_t cpu, uint64_t time_ns, uint64_t count)
+{
+	struct bp_wait w = {.kind = BP_WAIT_LOST, .cpu = cpu, .time_ns = time_ns};
+	uint64_t since_ns = s->seen ? s->seen[cpu] : 0;
+
+	count += !count;
+	if (!bp_sched_n(s)) {
+		s->early = count > INT64_MAX - s->early ? INT64_MAX : s->early + count;
+		return NULL;
+	}
+	w.value = count > INT64_MAX ? INT64_MAX : (int64_t)count;
+	w.addr = time_ns > since_ns ? time_ns - since_ns : 0;
+	return bp_sched_add(s, &w);
+}
+
 struct bp_err *bp_sched_add(struct bp_sched *s, const struct bp_wait *rec)
 {
 	struct bp_err *err = NULL;
@@ -181,9 +199,18 @@ struct bp_err *bp_sched_add(struct bp_sched *s, const struct bp_wait *rec)
 
 	if (!s->held) {
 		s->held = malloc(2 * HELD * sizeof(*s->held));
-		if (!s->held)
+		s->seen = calloc(UINT16_MAX + 1, sizeof(*s->seen));
+		if (!s->held || !s->seen)
 			return bp_err_nomem();
 	}
+	if (s->early) {
+		s->held[s->n_held++] = (struct bp_wait){.kind = BP_WAIT_LOST,
+							.cpu = BP_WAIT_NO_CPU,
+							.time_ns = rec->time_ns,
+							.value = (int64_t)s->early};
+		s->early = 0;
+	}
+	s->seen[rec->cpu] = rec->time_ns;
 	if (s->n_held == 2 * HELD)
 		err = let_go(s, HELD);
 	if (!err && rec->kind == BP_WAIT_FUTEX && rec->addr)

@@ -38,6 +38,13 @@ struct bp_err *bp_sched_thread(struct bp_sched *s, uint32_t tid, uint32_t tgid, 
 struct bp_err *bp_sched_add(struct bp_sched *s, const struct bp_wait *rec) BP_MUST_CHECK;
 
 /**
+ * bp_sched_lost() - the trace has lost @count events of @cpu (0: some), between the last one of it and
+ * @time_ns What it lost before the first record is told with that.
+ */
+struct bp_err *bp_sched_lost(struct bp_sched *s, uint16_t cpu, uint64_t time_ns,
+			     uint64_t count) BP_MUST_CHECK;
+
+/**
  * bp_sched_switch() - @prev leaves @cpu, @next gets it
  * @state: as printed: "S", "R+", "D|K"
  */

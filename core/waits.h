@@ -55,7 +55,8 @@ enum bp_wait_kind {
 	BP_WAIT_FAULT,    /* page fault of `thread`: addr = address, value = instruction */
 	BP_WAIT_SAMPLE,   /* `thread` was seen off the CPU, in `state`, with these stacks: of no known
 			   * beginning; in futex(2): addr, and other = op; flags BP_WAIT_OWNED */
-	BP_WAIT_LOST,     /* value records of `cpu` were lost here (at least 1) */
+	BP_WAIT_LOST,     /* value records of `cpu` were lost here (at least 1), in the addr ns before; 0: not
+			     known */
 	BP_WAIT_KINDS
 };
 
@@ -63,8 +64,9 @@ enum bp_wait_kind {
 #define BP_WAIT_IRQ 2u       /* WAKE: by an interrupt that happened to hit `thread` */
 #define BP_WAIT_USERSPACE 4u /* KVM_EXIT */
 
-#define BP_WAIT_BLIND \
-	8u /* LOCK_FREE: from here on lock functions are not seen; who has a lock is known by OWNED only */
+/* LOCK_FREE: from here on lock functions are not seen; who has a lock is known by OWNED only. LOST: of those
+ * and of KVM, not of the scheduler or of futexes. */
+#define BP_WAIT_BLIND 8u
 
 /* FUTEX, SAMPLE: who has the mutex is known, by what it says itself: thread bp_wait_owner() */
 #define BP_WAIT_OWNED 16u

@@ -64,6 +64,28 @@ static const char *trim(const char *p, const char *e)
 	return e;
 }
 
+#define LOSS "PERF_RECORD_LOST"
+
+/* "PERF_RECORD_LOST lost 12" and "PERF_RECORD_LOST_SAMPLES lost 12", of perf script --show-lost-events. */
+static bool is_loss(const struct bp_ftext_record *rec)
+{
+	return (size_t)(rec->end - rec->body) > strlen(LOSS) && !memcmp(rec->body, LOSS, strlen(LOSS));
+}
+
+static BP_MUST_CHECK struct bp_err *take_loss(struct reader *r, const struct bp_ftext_record *rec)
+{
+	static const char before[] = " lost ";
+	const char *p = memmem(rec->body, (size_t)(rec->end - rec->body), before, strlen(before));
+	uint64_t n = 0;
+
+	if (p) {
+		p += strlen(before);
+		bp_ftext_number(&p, rec->end, &n);
+	}
+	r->im->stats->lost += n + !n;
+	return bp_sched_lost(r->im->sched, (uint16_t)rec->cpu, rec->time_ns, n);
+}
+
 /* The first line of a sample; @task gets "comm-tid". */
 static bool parse_head(const char *p, const char *e, struct bp_ftext_record *rec, char task[64])
 {
@@ -116,6 +138,8 @@ static bool parse_head(const char *p, const char *e, struct bp_ftext_record *rec
 	if (bp_ftext_number(&q, e, &pid) && q < e && *q == ' ')
 		rec->body = bp_ftext_spaces(q, e);
 	rec->end = trim(rec->body, e);
+	if (is_loss(rec))
+		return true;
 	colon = memchr(rec->body, ':', (size_t)(rec->end - rec->body));
 	if (!colon)
 		return false;
@@ -245,6 +269,8 @@ static BP_MUST_CHECK struct bp_err *take_line(void *self, const char *p, const c
 	err = end_sample(r);
 	if (err)
 		return err;
+	if (is_loss(&rec))
+		return take_loss(r, &rec);
 	r->samples++;
 	if (!bp_ftext_pid(rec.task, rec.task + rec.task_len, &pid, &len))
 		return NULL;

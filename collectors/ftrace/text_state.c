@@ -692,6 +692,7 @@ void bp_ftext_run_task(struct bp_ftext *r, uint32_t cpu, struct bp_ftext_task *t
 	if (c->lost_pending) {
 		c->lost_pending = false;
 		bp_ftext_fail(r, bp_builder_lost(r->b, cpu, c->lost, c->newest_ns, "the trace says so"));
+		c->lost = 0;
 	}
 }
 

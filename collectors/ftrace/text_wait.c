@@ -223,13 +223,8 @@ void bp_ftext_wait(struct bp_ftext *r, const struct bp_ftext_record *rec)
 
 void bp_ftext_wait_lost(struct bp_ftext *r, uint32_t cpu, uint64_t count)
 {
-	struct bp_wait w = {.kind = BP_WAIT_LOST,
-			    .cpu = (uint16_t)cpu,
-			    .time_ns = r->counts.last_ns,
-			    .value = count ? (int64_t)count : 1};
-
-	if (r->im->sched && bp_sched_n(r->im->sched))
-		bp_ftext_fail(r, bp_sched_add(r->im->sched, &w));
+	if (r->im->sched)
+		bp_ftext_fail(r, bp_sched_lost(r->im->sched, (uint16_t)cpu, r->counts.last_ns, count));
 }
 
 void bp_ftext_stack_begin(struct bp_ftext *r, const struct bp_ftext_record *rec, bool user)

@@ -1031,17 +1031,11 @@ static struct bp_err *lost(struct importer *m, struct stream *st)
 	struct task *t = st->cpu->task;
 	struct bp_err *err = NULL;
 
-	struct bp_wait w = {.kind = BP_WAIT_LOST,
-			    .cpu = (uint16_t)st->number,
-			    .time_ns = st->key,
-			    .value = st->s.lost ? (int64_t)st->s.lost : 1};
-
 	m->im->stats->lost += st->s.lost;
-	if (m->im->sched && bp_sched_n(m->im->sched)) {
-		err = bp_sched_add(m->im->sched, &w);
-		if (err)
-			return err;
-	}
+	if (m->im->sched)
+		err = bp_sched_lost(m->im->sched, (uint16_t)st->number, st->key, st->s.lost);
+	if (err)
+		return err;
 	/* No task yet: what was lost was before the CPU's first record. */
 	if (t) {
 		err =

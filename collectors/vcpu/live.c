@@ -107,7 +107,8 @@ struct cpu {
 	struct kbuffer *kbuf;
 	struct bp_wait *queue;
 	size_t n, cap, at;
-	bool stack_due; /* queue[n - 1] or the one before is the switch that a stack belongs to */
+	uint64_t seen_ns; /* its last event */
+	bool stack_due;   /* queue[n - 1] or the one before is the switch that a stack belongs to */
 	size_t stack_at;
 };
 
@@ -160,9 +161,7 @@ struct bp_live {
 	struct table by_address, frames, stacks, sites;
 	struct table bpf_stacks; /* numbers of sched_bpf.h, plus 1 */
 	uint32_t futex_stack;    /* of a sleep in futex(2), 0: none yet */
-	uint64_t bpf_ns;         /* of the newest record of `bpf`, and where that is */
-	struct cpu *bpf_queue;
-	uint64_t last_ns; /* of the newest record written */
+	uint64_t last_ns;        /* of the newest record written */
 	struct armer armer;
 	struct bp_wait *batch;               /* in order, being worked on */
 	bool *takes;                         /* of each in it: the big lock is the thread's from there on */
@@ -1267,6 +1266,12 @@ static BP_MUST_CHECK struct bp_err *read_page(struct bp_live *l, struct cpu *c)
 	rec = kbuffer_read_event(c->kbuf, &ts);
 	if (missed && rec) {
 		struct bp_wait w = {.time_ns = ts, .cpu = (uint16_t)c->nr, .kind = BP_WAIT_LOST, .value = 1};
+		uint64_t since_ns = c->seen_ns ? c->seen_ns : l->start_ns;
+
+		w.addr = ts > since_ns ? ts - since_ns : 0;
+		/* The scheduler is not in there. */
+		if (l->bpf)
+			w.flags = BP_WAIT_BLIND;
 
 		if (missed > 0) {
 			w.value = missed;
@@ -1282,6 +1287,7 @@ static BP_MUST_CHECK struct bp_err *read_page(struct bp_live *l, struct cpu *c)
 
 		if (len > 0)
 			err = on_event(l, c, rec, (size_t)len, ts);
+		c->seen_ns = ts;
 		rec = kbuffer_next_event(c->kbuf, &ts);
 	}
 	return err;
@@ -1650,10 +1656,6 @@ static BP_MUST_CHECK struct bp_err *on_bpf(void *self, const struct bp_sched_eve
 	}
 	if (!err && e->what & BP_SCHED_WAKE)
 		err = bpf_wake(c, e);
-	if (e->time_ns > l->bpf_ns) {
-		l->bpf_ns = e->time_ns;
-		l->bpf_queue = c;
-	}
 	return err;
 }
 
@@ -1670,7 +1672,8 @@ static BP_MUST_CHECK struct bp_err *take_turn(struct bp_live *l, const struct bp
 	struct bp_err *err = NULL;
 
 	for (size_t i = 0; w->kind == BP_WAIT_LOST && i < l->n_threads; i++) {
-		l->threads[i].sleeps = SLEEP_NONE;
+		if (!(w->flags & BP_WAIT_BLIND))
+			l->threads[i].sleeps = SLEEP_NONE;
 		l->threads[i].wants = l->threads[i].waiting = false;
 	}
 	if (goes)
@@ -1714,20 +1717,27 @@ static BP_MUST_CHECK struct bp_err *merge(struct bp_live *l, uint64_t horizon)
 	}
 }
 
-/* What did not fit is lost, behind all that did: who waits for what, and has which lock, is not known from
- * there on. */
+/* What did not fit: from the first to the last of it, not much is known. */
 static BP_MUST_CHECK struct bp_err *read_bpf(struct bp_live *l)
 {
 	struct bp_wait w = {.kind = BP_WAIT_LOST, .cpu = BP_WAIT_NO_CPU};
-	uint64_t lost;
+	struct cpu *c = &l->cpus[l->n_cpus + 1];
+	struct bp_sched_lost lost;
 	struct bp_err *err = bp_sched_bpf_read(l->bpf, on_bpf, l, &lost);
 
-	if (err || !lost)
+	if (err || !lost.n)
 		return err;
-	l->stats.lost += lost;
-	w.value = (int64_t)lost;
-	w.time_ns = l->bpf_ns;
-	return l->bpf_queue ? push(l->bpf_queue, &w) : NULL;
+	l->stats.lost += lost.n;
+	w.value = (int64_t)lost.n;
+	w.time_ns = lost.last_ns;
+	w.addr = lost.last_ns - lost.first_ns + 1;
+	err = push(c, &w);
+	/* Any queue will do, in its turn. */
+	for (size_t i = c->n - 1; !err && i > c->at && c->queue[i - 1].time_ns > w.time_ns; i--) {
+		c->queue[i] = c->queue[i - 1];
+		c->queue[i - 1] = w;
+	}
+	return err;
 }
 
 struct bp_err *bp_live_drain(struct bp_live *l, bool all)

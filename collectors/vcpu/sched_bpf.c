@@ -9,6 +9,7 @@
 #include <linux/kvm.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -43,6 +44,8 @@ struct bp_sched_bpf {
 	int fds[4]; /* of the programs, and of their links */
 	struct layout layout;
 	struct ring_buffer *ring;
+	struct bp_sched_lost
+	    *losses;   /* in the map; what is lost there, in all, and since first_ns was taken */
 	uint64_t lost; /* in all, as of the last read */
 	struct bp_err *(*seen)(void *self, const struct bp_sched_event *e);
 	void *self;
@@ -63,6 +66,7 @@ enum {
 	L_NO_MUTEX,
 	L_NO_GUEST,
 	L_BOTH,
+	L_NOT_FIRST,
 	LABELS
 };
 
@@ -127,6 +131,7 @@ static void map(struct prog *p, uint8_t dst, int fd)
 #define AT(field) (REC + (int)offsetof(struct bp_sched_event, field))
 #define SIZE_OF(field) (sizeof(((struct bp_sched_event *)0)->field) == 8 ? BPF_DW : BPF_W)
 #define STORE(p, field, reg) emit(p, BPF_STX | BPF_MEM | SIZE_OF(field), BPF_REG_10, reg, AT(field), 0)
+#define LOSS(field) ((int16_t)offsetof(struct bp_sched_lost, field))
 /* Below it, what is read of another thread: pid and tgid. */
 #define OTHER (REC - 8)
 
@@ -209,7 +214,13 @@ static void finish(struct prog *p, const struct bp_sched_bpf *s)
 	call(p, BPF_FUNC_map_lookup_elem);
 	jump(p, BPF_JEQ, BPF_REG_0, 0, L_END);
 	set(p, BPF_REG_1, 1);
-	emit(p, BPF_STX | BPF_ATOMIC | BPF_DW, BPF_REG_0, BPF_REG_1, 0, BPF_ADD);
+	emit(p, BPF_STX | BPF_ATOMIC | BPF_DW, BPF_REG_0, BPF_REG_1, LOSS(n), BPF_ADD);
+	load(p, BPF_DW, BPF_REG_1, BPF_REG_10, AT(time_ns));
+	load(p, BPF_DW, BPF_REG_2, BPF_REG_0, LOSS(first_ns));
+	jump(p, BPF_JNE, BPF_REG_2, 0, L_NOT_FIRST);
+	emit(p, BPF_STX | BPF_MEM | BPF_DW, BPF_REG_0, BPF_REG_1, LOSS(first_ns), 0);
+	label(p, L_NOT_FIRST);
+	emit(p, BPF_STX | BPF_MEM | BPF_DW, BPF_REG_0, BPF_REG_1, LOSS(last_ns), 0);
 	label(p, L_END);
 	set(p, BPF_REG_0, 0);
 	emit(p, BPF_JMP | BPF_EXIT, 0, 0, 0, 0);
@@ -437,7 +448,9 @@ struct bp_err *bp_sched_bpf_attach(struct bp_sched_bpf *s, pid_t pid)
 struct bp_err *bp_sched_bpf_create(size_t bytes, struct bp_sched_bpf **ret)
 {
 	bp_cleanup(bp_sched_bpf_destroyp) struct bp_sched_bpf *s = calloc(1, sizeof(*s));
+	LIBBPF_OPTS(bpf_map_create_opts, shared, .map_flags = BPF_F_MMAPABLE);
 	size_t ring = RING_LEAST;
+	void *losses;
 	struct bp_err *err;
 
 	if (!s)
@@ -455,9 +468,13 @@ struct bp_err *bp_sched_bpf_create(size_t bytes, struct bp_sched_bpf **ret)
 	s->ring_fd = bpf_map_create(BPF_MAP_TYPE_RINGBUF, "bootprof_sched", 0, 0, (uint32_t)ring, NULL);
 	if (s->ring_fd < 0)
 		return refused(s->ring_fd, "a ring buffer");
-	s->lost_fd = bpf_map_create(BPF_MAP_TYPE_ARRAY, "bootprof_lost", 4, 8, 1, NULL);
+	s->lost_fd = bpf_map_create(BPF_MAP_TYPE_ARRAY, "bootprof_lost", 4, sizeof(*s->losses), 1, &shared);
 	if (s->lost_fd < 0)
 		return refused(s->lost_fd, "an array");
+	losses = mmap(NULL, sizeof(*s->losses), PROT_READ | PROT_WRITE, MAP_SHARED, s->lost_fd, 0);
+	if (losses == MAP_FAILED)
+		return refused(-errno, "mapping an array");
+	s->losses = losses;
 	s->stacks_fd = bpf_map_create(BPF_MAP_TYPE_STACK_TRACE, "bootprof_stacks", 4,
 				      BP_SCHED_FRAMES * sizeof(uint64_t), STACKS_MAX, NULL);
 	if (s->stacks_fd < 0)
@@ -481,6 +498,8 @@ void bp_sched_bpf_destroy(struct bp_sched_bpf *s)
 		return;
 	bp_sched_bpf_stop(s);
 	ring_buffer__free(s->ring);
+	if (s->losses)
+		munmap(s->losses, sizeof(*s->losses));
 	bp_closep(&s->ring_fd);
 	bp_closep(&s->lost_fd);
 	bp_closep(&s->stacks_fd);
@@ -491,20 +510,24 @@ void bp_sched_bpf_destroy(struct bp_sched_bpf *s)
 
 struct bp_err *bp_sched_bpf_read(struct bp_sched_bpf *s,
 				 struct bp_err *(*seen)(void *self, const struct bp_sched_event *e),
-				 void *self, uint64_t *lost)
+				 void *self, struct bp_sched_lost *lost)
 {
-	uint64_t all = 0;
-	uint32_t key = 0;
+	uint64_t all;
 
 	s->seen = seen;
 	s->self = self;
 	s->err = NULL;
 	ring_buffer__consume(s->ring);
-	*lost = 0;
-	if (!bpf_map_lookup_elem(s->lost_fd, &key, &all)) {
-		*lost = all - s->lost;
-		s->lost = all;
-	}
+	/* Programs go on meanwhile: what they lose from here on is for the next time. */
+	all = __atomic_load_n(&s->losses->n, __ATOMIC_ACQUIRE);
+	*lost = (struct bp_sched_lost){.n = all - s->lost};
+	s->lost = all;
+	if (!lost->n)
+		return s->err;
+	lost->first_ns = __atomic_exchange_n(&s->losses->first_ns, 0, __ATOMIC_ACQ_REL);
+	lost->last_ns = __atomic_load_n(&s->losses->last_ns, __ATOMIC_ACQUIRE);
+	if (!lost->first_ns || lost->first_ns > lost->last_ns)
+		lost->first_ns = lost->last_ns;
 	return s->err;
 }
 

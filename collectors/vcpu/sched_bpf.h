@@ -53,6 +53,12 @@ struct bp_sched_event {
 	char comm[16]; /* of `tid`; ended by 0 if shorter */
 };
 
+/* Records that did not fit. */
+struct bp_sched_lost {
+	uint64_t n;
+	uint64_t first_ns, last_ns; /* of their times, CLOCK_MONOTONIC */
+};
+
 #define BP_SCHED_PREEMPTED 0x80000000u
 
 #define BP_SCHED_FRAMES 127 /* of a stack, at most */
@@ -80,12 +86,12 @@ void bp_sched_bpf_stop(struct bp_sched_bpf *s);
 /**
  * bp_sched_bpf_read() - take what is in the buffer
  * @seen: is told, with @self, each record; those of one CPU are in order
- * @lost: how many did not fit since the last time
+ * @lost: what did not fit since the last time
  * Errors of @seen.
  */
 struct bp_err *bp_sched_bpf_read(struct bp_sched_bpf *s,
 				 struct bp_err *(*seen)(void *self, const struct bp_sched_event *e),
-				 void *self, uint64_t *lost) BP_MUST_CHECK;
+				 void *self, struct bp_sched_lost *lost) BP_MUST_CHECK;
 
 /** bp_sched_bpf_in_futex() - whether `tid` of BP_SCHED_OUT or _WAKE is in futex(2), so that the arguments are
  * its */

@@ -357,22 +357,43 @@ like 'holders known from lock events' 'main loop|lock events' "$T/locks.txt"
 
 # ---- endings ----
 
-"$BOOTPROF" record --waits --lock-sites=always --pid "$guest" --duration 20 -o "$T/k" 2> "$T/err" &
-recorder=$!
-recording $recorder
-kill -STOP $recorder
-sleep 4
-kill -CONT $recorder
-sleep 0.5
-kill -INT $recorder
-wait $recorder
-is 'a recorder that could not keep up: status 0' $? 0
-one_line 'a recorder that could not keep up: the summary counts what was lost' '[0-9]+ events lost; ended by interrupt'
-lost=$(sed -n 's/.* \([0-9]*\) events lost.*/\1/p' "$T/err")
-facts "$T/k"
-is 'a recorder that could not keep up: so does the recording' "$(sed -n 's/^lost .*v0=\([0-9]*\) .*/\1/p' "$T/facts")" "$lost"
-"$BOOTPROF" report locks -i "$T/k" > "$T/locks.txt"
-like 'a recorder that could not keep up: and the report' 'lost' "$T/locks.txt"
+# ran: thread ids of QEMU and for how many ns they have had a CPU, by the kernel's account
+ran()
+{
+	local task
+
+	for task in "/proc/$guest"/task/*; do
+		echo "${task##*/} $(cut -d ' ' -f 1 "$task/schedstat")"
+	done | sort
+}
+
+for how in sleeping all; do
+	ran > "$T/ran"
+	"$BOOTPROF" record --waits --futex=$how --lock-sites=always --pid "$guest" --duration 60 -o "$T/k" 2> "$T/err" &
+	recorder=$!
+	recording $recorder
+	kill -STOP $recorder
+	sleep 6
+	kill -CONT $recorder
+	sleep 0.5
+	kill -INT $recorder
+	wait $recorder
+	is "could not keep up ($how): status 0" $? 0
+	ran | join "$T/ran" - > "$T/ran.both"
+	one_line "could not keep up ($how): the summary counts what was lost" '[0-9]+ events lost; ended by interrupt'
+	lost=$(sed -n 's/.* \([0-9]*\) events lost.*/\1/p' "$T/err")
+	facts "$T/k"
+	is "could not keep up ($how): so does the recording" "$(sed -n 's/^lost .*v0=\([0-9]*\) .*/\1/p' "$T/facts")" "$lost"
+	"$BOOTPROF" report locks -i "$T/k" > "$T/locks.txt"
+	like "could not keep up ($how): and the report" 'events of the host were lost' "$T/locks.txt"
+	"$BOOTPROF" report vcpus -n 0 -i "$T/k" --format=json > "$T/vcpus"
+	json "$T/vcpus" '"\n".join("%d %d" % (r["tid"], r["running_ns"]) for r in d["rows"] if r["role"] in ("vCPU", "main loop"))' |
+		sort > "$T/tids"
+	# What is not known is not charged to whoever ran last.
+	while read -r tid before after ns; do
+		between "could not keep up ($how): thread $tid ran no longer than the kernel says" "$ns" 0 "$((after - before + 50000000))"
+	done < <(join "$T/ran.both" "$T/tids")
+done
 
 "$BOOTPROF" record --waits --pid "$guest" -o "$T/k" 2> "$T/err" &
 recorder=$!
