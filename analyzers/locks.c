@@ -137,7 +137,7 @@ static void sum(struct bp_locks *x)
 				  f->how == BP_HOLDER_UNKNOWN ? UINT64_MAX : x->w->threads[f->holder].pool,
 				  f->how | (uint64_t)f->holder_was << 8, f->holder_site, row, caller},
 		    ns);
-		if (t && f->holder_stack)
+		if (t && f->holder_stack && (!t->extra || ns == t->max_ns))
 			t->extra = f->holder_stack;
 	}
 }
@@ -273,7 +273,7 @@ struct table {
 /* Those with most of the time: "main loop 196, CPU 3/TCG 90". @of: by address and thread. */
 static void list_threads(struct bp_locks *x, const struct bp_tally *of, uint64_t addr)
 {
-	enum { MOST = 4 };
+	enum { MOST = 6 };
 	struct {
 		uint64_t thread, n, ns;
 	} top[64];
@@ -659,6 +659,32 @@ struct bp_err *bp_locks_table(struct bp_locks *x, struct bp_report *r, bool main
 	return table(x, r, LOCKS, main, limit);
 }
 
+/* The threads of a role together, but those without one. */
+static const char *share_name(const struct bp_wait_thread *t)
+{
+	if (bp_waits_is_vcpu(t))
+		return "vCPUs";
+	return !*t->role || !strcmp(t->role, "other") ? t->comm : t->role;
+}
+
+static void add_share(struct bp_lock_sum *s, const char *who, uint64_t ns)
+{
+	size_t n = 0;
+
+	while (n < BP_ARRAY_SIZE(s->by) && s->by[n].ns && strcmp(s->by[n].who, who) != 0)
+		n++;
+	if (n == BP_ARRAY_SIZE(s->by))
+		return;
+	s->by[n].who = who;
+	s->by[n].ns += ns;
+	for (; n && s->by[n - 1].ns < s->by[n].ns; n--) {
+		struct bp_lock_share x = s->by[n];
+
+		s->by[n] = s->by[n - 1];
+		s->by[n - 1] = x;
+	}
+}
+
 bool bp_locks_sum(const struct bp_locks *x, size_t i, struct bp_lock_sum *ret)
 {
 	if (i >= x->locks.n)
@@ -667,7 +693,6 @@ bool bp_locks_sum(const struct bp_locks *x, size_t i, struct bp_lock_sum *ret)
 	    .addr = x->locks.rows[i].key[0],
 	    .all_ns = x->locks.rows[i].ns,
 	    .preempted_ns = x->locks.rows[i].extra,
-	    .top = UINT32_MAX,
 	};
 	for (size_t k = 0; k < x->waiters.n; k++) {
 		const struct bp_tally_row *row = &x->waiters.rows[k];
@@ -678,20 +703,12 @@ bool bp_locks_sum(const struct bp_locks *x, size_t i, struct bp_lock_sum *ret)
 	}
 	for (size_t k = 0; k < x->holders.n; k++) {
 		const struct bp_tally_row *row = &x->holders.rows[k];
-		uint64_t ns = 0;
 
 		if (row->key[0] != ret->addr || row->key[1] >= x->w->n_threads)
 			continue;
-		for (size_t j = 0; j < x->holders.n; j++) {
-			const struct bp_tally_row *other = &x->holders.rows[j];
-
-			if (other->key[0] == ret->addr && other->key[1] == row->key[1])
-				ns += other->ns;
-		}
-		if (ns > ret->top_ns) {
-			ret->top_ns = ns;
-			ret->top = (uint32_t)row->key[1];
-		}
+		add_share(ret, share_name(&x->w->threads[row->key[1]]), row->ns);
+		if (!strcmp(x->w->threads[row->key[1]].role, "main loop"))
+			ret->main_loop_ns += row->ns;
 	}
 	return true;
 }
@@ -776,6 +793,10 @@ static struct bp_err *locks_run(struct bp_analysis *a, struct bp_report *r)
 		bp_report_note(
 		    r, "of a wait that was not over, held by: who had the lock at the end; nobody when "
 		       "that is not known");
+	if (x->locks.n)
+		bp_report_note(
+		    r, "STACK: of the longest wait that has one; stacks are of samples, and most waits are "
+		       "too short for one");
 	if (x->locks.n)
 		bp_report_note(r, "WAS: what the holder did most while it had the lock");
 	return NULL;

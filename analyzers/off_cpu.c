@@ -94,6 +94,18 @@ static const struct bp_field fields[] = {
     [O_FUNCTION] = {"user_function", "IN", BP_COL_STR, false},
 };
 
+static void time_cell(const struct off_cpu *x, const struct bp_tally_row *row, size_t field,
+		      struct bp_cell *c)
+{
+	if (field == O_PCT)
+		bp_cell_pct(c, (double)row->ns, (double)x->total_ns);
+	else
+		bp_cell_int(c, field == O_TOTAL ? row->ns
+			       : field == O_AVG ? row->ns / row->n
+			       : field == O_MAX ? row->max_ns
+						: row->extra);
+}
+
 static void cell(void *ctx, size_t i, size_t field, struct bp_cell *c)
 {
 	struct off_cpu *x = ctx;
@@ -105,22 +117,15 @@ static void cell(void *ctx, size_t i, size_t field, struct bp_cell *c)
 	switch (field) {
 	case O_COUNT:
 		bp_cell_int(c, row->n);
-		break;
+		return;
 	case O_TOTAL:
-		bp_cell_int(c, row->ns);
-		break;
 	case O_PCT:
-		bp_cell_pct(c, (double)row->ns, (double)x->total_ns);
-		break;
 	case O_AVG:
-		bp_cell_int(c, row->ns / row->n);
-		break;
 	case O_MAX:
-		bp_cell_int(c, row->max_ns);
-		break;
 	case O_DELAY:
-		bp_cell_int(c, row->extra);
-		break;
+		if (x->w->timed)
+			time_cell(x, row, field, c);
+		return;
 	case O_THREAD:
 		bp_waits_thread_name(x->w, (uint32_t)row->key[0], &x->text);
 		break;
@@ -201,7 +206,7 @@ static struct bp_err *table(struct off_cpu *x, struct bp_report *r, bool main, s
 	    .n_fields = BP_ARRAY_SIZE(fields),
 	    .text_time = user ? "count,total_ns,max_ns,thread,class,where,lock,user_function,rule"
 			      : "count,total_ns,max_ns,thread,class,where,lock,rule",
-	    .sort_time = "total_ns",
+	    .sort_time = x->w->timed ? "total_ns" : "count",
 	    .n_rows = x->sums.n,
 	    .cell = cell,
 	    .ctx = x,

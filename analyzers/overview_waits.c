@@ -7,8 +7,9 @@
 #include "core/strbuf.h"
 #include "core/units.h"
 
-#define COMMAND_MAX 100 /* bytes of QEMU's command line */
-#define SHARE_MIN 5     /* percent of the time of the vCPUs */
+#define COMMAND_MAX 100  /* bytes of QEMU's command line */
+#define SHARE_MIN 5      /* percent of the time of the vCPUs, or of a lock */
+#define MAIN_LOOP_MIN 20 /* percent of a lock's time */
 
 static double percent(uint64_t part, uint64_t whole)
 {
@@ -75,15 +76,15 @@ static void find_locks(struct bp_findings *f, struct bp_locks *x, uint64_t all_n
 			bp_waits_lock_name(w, s.addr, &lock, &how);
 		else
 			bp_strbuf_adds(&lock, "locks");
-		if (s.top != UINT32_MAX) {
-			bool main_loop;
-
-			bp_strbuf_adds(&who, ", mostly held by ");
-			main_loop = name_holder(w, s.top, &who);
-			bp_strbuf_addf(&who, " (%s)", bp_units_pct(p, percent(s.top_ns, s.all_ns)));
-			if (main_loop && named && !iothread)
-				bp_strbuf_adds(&who, "; no iothread takes block devices off it");
+		for (size_t k = 0; k < BP_ARRAY_SIZE(s.by) && percent(s.by[k].ns, s.all_ns) >= SHARE_MIN;
+		     k++) {
+			bp_strbuf_adds(&who, k ? ", " : ", held by ");
+			bp_strbuf_addf(&who, "%s %s", s.by[k].who,
+				       bp_units_pct(p, percent(s.by[k].ns, s.all_ns)));
 		}
+		/* For a part of it, there would be a cure. */
+		if (percent(s.main_loop_ns, s.all_ns) >= MAIN_LOOP_MIN && named && !iothread)
+			bp_strbuf_adds(&who, "; no iothread takes block devices off the main loop");
 		bp_find(f, percent(s.ns, all_ns), "report locks", NULL, "vCPUs waited %s for %s%s",
 			bp_units_ns(t, (int64_t)s.ns), bp_strbuf_str(&lock), bp_strbuf_str(&who));
 		if (percent(s.preempted_ns, all_ns) >= SHARE_MIN)

@@ -118,10 +118,13 @@ struct bp_err *bp_locks_table(struct bp_locks *x, struct bp_report *r, bool main
 /* Of one lock: what vCPUs waited for it. */
 struct bp_lock_sum {
 	uint64_t addr, ns;
-	uint64_t preempted_ns; /* of all waits: while the holder was preempted */
-	uint64_t top_ns;       /* of all waits: made by that thread (index): */
-	uint32_t top;          /* UINT32_MAX: no holder is known */
-	uint64_t all_ns;       /* of all threads */
+	uint64_t preempted_ns;   /* of all waits: while the holder was preempted */
+	uint64_t all_ns;         /* of all threads */
+	struct bp_lock_share {   /* who made them wait, the longest first; ns 0: no more */
+		const char *who; /* "vCPUs", "main loop", or the name of a thread; borrowed from the trace */
+		uint64_t ns;
+	} by[4];
+	uint64_t main_loop_ns;
 };
 
 /** bp_locks_sum() - of lock number @i; false when there are no more */

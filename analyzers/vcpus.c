@@ -178,20 +178,24 @@ static void cell(void *ctx, size_t row, size_t field, struct bp_cell *c)
 			bp_cell_int(c, t->vcpu);
 		break;
 	case V_TID:
-		bp_cell_int(c, t->tid);
+		if (t->tid != UINT32_MAX)
+			bp_cell_int(c, t->tid);
 		break;
 	case V_SWITCHES:
 		bp_cell_int(c, t->switches);
 		break;
 	case V_RUNNING:
-		bp_cell_int(c, t->running_ns);
+		if (x->w->timed)
+			bp_cell_int(c, t->running_ns);
 		break;
 	case V_OTHER:
-		bp_cell_int(c, t->ns[BP_OFF_FAULT] + t->ns[BP_OFF_KERNEL] + t->ns[BP_OFF_FUTEX] +
-				   t->ns[BP_OFF_POLL] + t->ns[BP_OFF_OTHER]);
+		if (x->w->timed)
+			bp_cell_int(c, t->ns[BP_OFF_FAULT] + t->ns[BP_OFF_KERNEL] + t->ns[BP_OFF_FUTEX] +
+					   t->ns[BP_OFF_POLL] + t->ns[BP_OFF_OTHER]);
 		break;
 	case V_DELAY:
-		bp_cell_int(c, t->delay_ns);
+		if (x->w->timed)
+			bp_cell_int(c, t->delay_ns);
 		break;
 	case V_PREEMPTIONS:
 		bp_cell_int(c, t->n[BP_OFF_PREEMPTED]);
@@ -211,7 +215,8 @@ static void cell(void *ctx, size_t row, size_t field, struct bp_cell *c)
 		slices(t, field, c);
 		break;
 	default:
-		bp_cell_int(c, t->ns[class_of[field]]);
+		if (x->w->timed)
+			bp_cell_int(c, t->ns[class_of[field]]);
 		break;
 	}
 }

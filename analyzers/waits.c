@@ -30,13 +30,16 @@ struct held {
 	struct had had;
 	uint64_t ns;
 	uint64_t by_how[BP_HOLDER_EVENTS + 1]; /* of these, known in that way */
-	uint64_t did[BP_OFF_RUNNING + 1];      /* and what it did then, as far as that is known */
+	uint64_t did[BP_OFF_RUNNING + 1];      /* and what it did then, as far as that is known, */
+	uint64_t off_ns;                       /* the longest of these off the CPU that has a stack */
+	uint32_t off_stack, run_stack;         /* of user space, sampled; 0: none */
 };
 
 /* A time off the CPU that is over. */
 struct time_off {
 	uint64_t out_ns, in_ns;
-	uint64_t addr; /* for which futex; 0: none */
+	uint64_t addr;   /* for which futex; 0: none */
+	uint32_t ustack; /* 0 unknown */
 	enum bp_off_class cls;
 };
 
@@ -73,6 +76,8 @@ struct live {
 	uint32_t n_times;                 /* of as many */
 	uint64_t got, got_ns;             /* mutex that it last waited for, until when */
 	uint32_t ustack;                  /* of its last futex call */
+	uint32_t run_stack;               /* of its last sample while it ran, */
+	uint64_t run_ns;                  /* from when */
 	struct held *held;                /* who had the lock while it waited for it: HOLDERS, or NULL, */
 	size_t n_held_by;                 /* as many */
 	uint32_t lock;                    /* that it waits for: index + 1; 0: none */
@@ -572,7 +577,8 @@ static bool has_vcpu(const struct bp_waits *w, uint16_t vcpu)
 	return false;
 }
 
-/* QEMU starts the threads of vCPUs in their order: the lowest numbers that no thread has by its name. */
+/* QEMU starts the threads of vCPUs in their order: the lowest numbers that no thread has by its name. A stack
+ * without a task may be of any of them. */
 static void number_vcpus(struct bp_waits *w)
 {
 	struct bp_waits_private *p = w->priv;
@@ -591,7 +597,7 @@ static void number_vcpus(struct bp_waits *w)
 	for (size_t i = 0; i < p->n_vcpus; i++) {
 		while (has_vcpu(w, next))
 			next++;
-		p->vcpus[i].vcpu = next++;
+		p->vcpus[i].vcpu = p->vcpus[i].tid == UINT32_MAX ? UINT16_MAX : next++;
 	}
 }
 
@@ -711,35 +717,27 @@ static void set_holder(struct bp_waits *w, struct lock *k, uint32_t holder, enum
 	p->live[holder].n_held++;
 }
 
-/* The last one of @l, or NULL. */
-static const struct time_off *last_off(const struct live *l)
-{
-	return l->n_times ? &l->times[(l->n_times - 1) % TIMES_OFF] : NULL;
-}
-
 /*
- * Whether a thread had let go of the lock while it was off the CPU last: QEMU does with its big lock in
+ * Whether thread @at had let go of the lock for a time off the CPU: QEMU does with its big lock in
  * os_host_main_loop_wait(), qemu_wait_io_event() and KVM. It keeps it in other loops (aio_poll() of
  * AIO_WAIT_WHILE()): then the mutex says so to whoever goes to sleep on it.
  */
-static bool idle_without(const struct bp_waits *w, const struct lock *k, uint32_t at, enum bp_off_class cls)
+static bool idle_without(const struct lock *k, uint32_t at, enum bp_off_class cls, uint64_t out_ns,
+			 uint64_t in_ns)
 {
-	const struct live *l = &w->priv->live[at];
-	const struct time_off *last = last_off(l);
-	bool seen = k->seen == at && k->seen_ns >= l->off.out.time_ns &&
-		    (l->state == OFF || (last && k->seen_ns <= last->in_ns));
-
-	return k->big && (cls == BP_OFF_POLL || cls == BP_OFF_HALT) && !seen;
+	return k->big && (cls == BP_OFF_POLL || cls == BP_OFF_HALT) &&
+	       !(k->seen == at && k->seen_ns >= out_ns && k->seen_ns <= in_ns);
 }
 
-/* Adds to @did, by class, what a thread did from @from_ns to @until_ns, as far as that is known. */
-static void add_did(const struct live *l, uint64_t from_ns, uint64_t until_ns,
-		    uint64_t did[BP_OFF_RUNNING + 1])
+/* Adds to @h what a thread did from @from_ns to @until_ns, by class, as far as that is known, and where. */
+static void add_did(const struct live *l, uint64_t from_ns, uint64_t until_ns, struct held *h)
 {
 	const struct time_off *oldest = &l->times[l->n_times % TIMES_OFF];
 	uint32_t n = l->n_times < TIMES_OFF ? l->n_times : TIMES_OFF;
 	uint64_t off_ns = 0;
 
+	if (l->run_stack && l->run_ns >= from_ns && l->run_ns <= until_ns)
+		h->run_stack = l->run_stack;
 	if (l->known_ns > from_ns)
 		from_ns = l->known_ns;
 	if (l->n_times > TIMES_OFF && oldest->out_ns > from_ns)
@@ -747,7 +745,7 @@ static void add_did(const struct live *l, uint64_t from_ns, uint64_t until_ns,
 	if (from_ns >= until_ns)
 		return;
 	for (uint32_t i = 0; i <= n; i++) {
-		struct time_off one = {l->off.out.time_ns, until_ns, 0, l->off.why.cls};
+		struct time_off one = {l->off.out.time_ns, until_ns, 0, l->off.out.ustack, l->off.why.cls};
 		uint64_t begin, end;
 
 		if (i < n)
@@ -758,11 +756,15 @@ static void add_did(const struct live *l, uint64_t from_ns, uint64_t until_ns,
 		end = one.in_ns < until_ns ? one.in_ns : until_ns;
 		if (end <= begin)
 			continue;
-		did[one.cls] += end - begin;
+		h->did[one.cls] += end - begin;
 		off_ns += end - begin;
+		if (!one.ustack || end - begin < h->off_ns)
+			continue;
+		h->off_ns = end - begin;
+		h->off_stack = one.ustack;
 	}
 	if (until_ns - from_ns > off_ns)
-		did[BP_OFF_RUNNING] += until_ns - from_ns - off_ns;
+		h->did[BP_OFF_RUNNING] += until_ns - from_ns - off_ns;
 }
 
 /* What it did most, when at least half of what it did in all @ns is known. */
@@ -779,6 +781,15 @@ static enum bp_off_class mostly(const uint64_t did[BP_OFF_RUNNING + 1], uint64_t
 		best = i;
 	}
 	return known_ns >= ns / 2 ? best : BP_OFF_UNKNOWN;
+}
+
+/* The stack that says most of where the holder was, given what it did most. */
+static uint32_t where_it_was(const struct held *h, enum bp_off_class was)
+{
+	bool ran = was >= BP_OFF_RUNNING || was == BP_OFF_PREEMPTED;
+	uint32_t first = ran ? h->run_stack : h->off_stack, last = ran ? h->off_stack : h->run_stack;
+
+	return first ? first : h->had.stack ? h->had.stack : last;
 }
 
 /* Of those who had the lock while it waited, of which there is one. */
@@ -818,23 +829,23 @@ static void held_meanwhile(struct bp_waits *w, const struct lock *k, struct live
 			   const struct had *h)
 {
 	const struct live *by = &w->priv->live[h->by];
-	const struct time_off *last = last_off(by);
 	uint64_t from_ns = k->since_ns > l->call.enter_ns ? k->since_ns : l->call.enter_ns, ns;
 	struct held *one;
 
 	if (by == l)
 		return;
-	/* Not while it waited for it itself, */
+	/* Not while it waited for it itself, and the big lock not while it had nothing to do. */
 	if (by->got == k->addr && by->got_ns > from_ns)
 		from_ns = by->got_ns;
 	for (uint32_t i = 0; i < TIMES_OFF && i < by->n_times; i++) {
-		if (by->times[i].addr == k->addr && by->times[i].in_ns > from_ns)
-			from_ns = by->times[i].in_ns;
+		const struct time_off *t = &by->times[i];
+
+		if (t->in_ns > from_ns &&
+		    (t->addr == k->addr || idle_without(k, h->by, t->cls, t->out_ns, t->in_ns)))
+			from_ns = t->in_ns;
 	}
-	/* and the big lock not while it had nothing to do. */
-	if (by->state != OFF && last && last->in_ns > from_ns && idle_without(w, k, h->by, last->cls))
-		from_ns = last->in_ns;
-	if (by->state == OFF && by->off.out.time_ns <= until_ns && idle_without(w, k, h->by, by->off.why.cls))
+	if (by->state == OFF && by->off.out.time_ns <= until_ns &&
+	    idle_without(k, h->by, by->off.why.cls, by->off.out.time_ns, UINT64_MAX))
 		until_ns = by->off.out.time_ns;
 	ns = until_ns > from_ns ? until_ns - from_ns : 0;
 	one = held_by(l, h, ns);
@@ -849,14 +860,14 @@ static void held_meanwhile(struct bp_waits *w, const struct lock *k, struct live
 	if (one->by_how[h->how] > one->by_how[one->had.how] ||
 	    (one->by_how[h->how] == one->by_how[one->had.how] && h->how > one->had.how))
 		one->had.how = h->how;
-	add_did(by, from_ns, until_ns, one->did);
+	add_did(by, from_ns, until_ns, one);
 	one = longest(l);
 	l->call.how = one->had.how;
 	l->call.holder = w->priv->live[one->had.by].thread;
-	l->call.holder_stack = one->had.stack;
 	l->call.holder_site = one->had.site;
 	l->call.holder_was = mostly(one->did, one->ns);
 	l->call.holder_preempted_ns = one->did[BP_OFF_PREEMPTED];
+	l->call.holder_stack = where_it_was(one, l->call.holder_was);
 }
 
 /* The same for all who wait for it; from then on somebody else may have it. */
@@ -1010,7 +1021,7 @@ static void end_off(struct bp_waits *w, struct live *l, uint64_t time_ns, bool o
 static void note_back(struct live *l, uint64_t time_ns)
 {
 	l->times[l->n_times++ % TIMES_OFF] =
-	    (struct time_off){l->off.out.time_ns, time_ns, l->off.addr, l->off.why.cls};
+	    (struct time_off){l->off.out.time_ns, time_ns, l->off.addr, l->off.out.ustack, l->off.why.cls};
 }
 
 /* It was blocked since before recording began, and is not any more. */
@@ -1219,7 +1230,8 @@ static void where_holder_is(const struct bp_waits *w, const struct lock *k, stru
 {
 	const struct live *by = k->holder != NO_THREAD ? &w->priv->live[k->holder] : NULL;
 
-	if (by && by->state == OFF && idle_without(w, k, k->holder, by->off.why.cls))
+	if (by && by->state == OFF &&
+	    idle_without(k, k->holder, by->off.why.cls, by->off.out.time_ns, UINT64_MAX))
 		by = NULL;
 	f->how = by ? k->how : BP_HOLDER_UNKNOWN;
 	f->holder = by ? by->thread : NO_THREAD;
@@ -1458,6 +1470,12 @@ static void take_sample(struct bp_waits *w, const struct bp_wait *r)
 
 	if (!l)
 		return;
+	if (p->any_in && r->state == 'R') {
+		acts(w, l, r->time_ns);
+		l->run_stack = r->ustack;
+		l->run_ns = r->time_ns;
+		return;
+	}
 	/* Of one whose switches are recorded: where it is while it is off the CPU. */
 	if (p->any_in) {
 		if (l->state == UNKNOWN && (l->since == r->time_ns || l->since == UINT64_MAX))
@@ -1665,6 +1683,7 @@ struct bp_err *bp_waits_run(const struct bp_trace *t, uint64_t from_ns, uint64_t
 	}
 	if (w->priv->failed)
 		return bp_err_nomem();
+	w->timed = w->priv->any_in;
 	*ret = bp_steal(w);
 	return NULL;
 }

@@ -133,8 +133,8 @@ struct bp_futex_wait {
 	enum bp_holder_how how;
 	/* Index: who had the lock for the longest part of the wait, or of an open one has it at the end. */
 	uint32_t holder;
-	/* Of user space: where it let go of the lock, of an open wait where the holder is off the CPU; or 0
-	 */
+	/* Of user space, or 0: where the holder was while it had the lock, as sampled, or else where it let
+	 * go of it. */
 	uint32_t holder_stack;
 	uint32_t holder_site; /* frame id: where it had taken the lock; or 0 */
 	/* What it did most while it had the lock, of an open wait what it does at the end. */
@@ -161,6 +161,7 @@ struct bp_waits {
 	bool owners;       /* what mutexes say of their owners */
 	uint64_t big_lock; /* futex that those without address wait on; 0 unknown */
 	bool any_qemu;     /* a thread of QEMU was recognised */
+	bool timed;        /* threads are seen to get a CPU: without that, no time is known */
 	const struct bp_fact **places; /* LOCK and HOST_MAP facts, in order */
 	size_t n_places;
 	struct bp_waits_private *priv;

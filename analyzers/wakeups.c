@@ -24,7 +24,7 @@ static void on_wake(void *ctx, const struct bp_waits *w, const uint32_t *chain, 
 	struct wakeups *x = ctx;
 	uint64_t key[6] = {0};
 
-	if (n < 2 || !(bp_waits_shown(w, chain[n - 1]) || bp_waits_shown(w, chain[n - 2])))
+	if (n < 2 || !bp_waits_shown(w, chain[n - 1]))
 		return;
 	bp_tally_add(&x->pairs,
 		     (uint64_t[6]){w->threads[chain[n - 2]].pool, w->threads[chain[n - 1]].pool, irq},
@@ -63,13 +63,13 @@ static void cell(void *ctx, size_t i, size_t field, struct bp_cell *c)
 		bp_cell_int(c, row->n);
 		break;
 	case W_TOTAL:
-		bp_cell_int(c, row->ns);
-		break;
 	case W_AVG:
-		bp_cell_int(c, row->ns / row->n);
-		break;
 	case W_MAX:
-		bp_cell_int(c, row->max_ns);
+		/* Since when it was off the CPU may not be known. */
+		if (row->ns)
+			bp_cell_int(c, field == W_TOTAL ? row->ns
+				       : field == W_AVG ? row->ns / row->n
+							: row->max_ns);
 		break;
 	case W_WAKER:
 	case W_WOKEN:

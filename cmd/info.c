@@ -320,6 +320,12 @@ static const char *end_words(const char *how)
 	return how;
 }
 
+/* The recorder has only that of a QEMU which it started itself. */
+static bool has_status(const struct info *in)
+{
+	return !bp_trace_info(in->trace, "import_format") && !bp_trace_info(in->trace, "pid");
+}
+
 static void text_size(const struct info *in, const struct text *tx)
 {
 	char a[BP_UNITS_MAX], b[BP_UNITS_MAX];
@@ -413,7 +419,7 @@ static void add_text(const struct info *in, const struct text *tx)
 	add_line(tx, "Duration", bp_units_ns(a, (int64_t)in->duration_ns));
 	if (in->end) {
 		bp_strbuf_adds(&line, end_words(in->end->s1));
-		if (!bp_trace_info(in->trace, "import_format"))
+		if (has_status(in))
 			bp_strbuf_addf(&line, "; QEMU's exit status %" PRIu64, in->end->v[0]);
 		add_line(tx, "Ended", bp_strbuf_str(&line));
 	} else {
@@ -523,7 +529,10 @@ static void add_json(const struct info *in, struct bp_strbuf *sb)
 	if (in->end) {
 		bp_strbuf_adds(sb, "{\"how\":");
 		json_str(sb, in->end->s1);
-		bp_strbuf_addf(sb, ",\"status\":%" PRIu64 "}", in->end->v[0]);
+		if (has_status(in))
+			bp_strbuf_addf(sb, ",\"status\":%" PRIu64 "}", in->end->v[0]);
+		else
+			bp_strbuf_adds(sb, ",\"status\":null}");
 	} else {
 		bp_strbuf_adds(sb, "null");
 	}

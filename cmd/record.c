@@ -292,7 +292,7 @@ static struct bp_err *run(int argc, char **argv, int *status)
 				  "--pid is for a QEMU that runs already: no command line goes with it");
 	if (o.pid &&
 	    (o.until_console || o.until_function || o.until_exec || o.until_port >= 0 || o.deterministic ||
-	     o.max_bytes || o.kernel_image || o.vmlinux || o.guest_root || o.no_user || o.plugin))
+	     o.max_bytes || o.kernel_image || o.vmlinux || o.guest_root || o.no_user || o.plugin || o.tui))
 		return bp_err_new(BP_EUSAGE,
 				  "--pid records waits only: of the other options, -o, -q, --duration, "
 				  "--futex and --lock-sites go with it");

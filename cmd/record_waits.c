@@ -884,14 +884,33 @@ static BP_MUST_CHECK struct bp_err *record_pid(const struct bp_record_options *o
 	return err;
 }
 
+/* A number of a thread is taken for that of its process easily: top(1) and debuggers show both. */
+static BP_MUST_CHECK struct bp_err *check_pid(pid_t pid)
+{
+	struct bp_strbuf text bp_cleanup(bp_strbuf_deinit) = BP_STRBUF_INIT;
+	struct bp_err *err = read_proc(pid, "status", &text);
+	const char *line = err ? NULL : strstr(bp_strbuf_str(&text), "\nTgid:");
+	int tgid;
+
+	/* What is not there is said later. */
+	bp_err_ignore(err);
+	if (line && sscanf(line, "\nTgid: %d", &tgid) == 1 && tgid != (int)pid)
+		return bp_err_new(BP_EUNSUPPORTED,
+				  "--pid %d: that is a thread of process %d; record that one", (int)pid,
+				  tgid);
+	return NULL;
+}
+
 struct bp_err *bp_record_pid(const struct bp_record_options *opts, int *status)
 {
 	struct bp_trace_writer *w = NULL;
 	struct bp_record_waits *rw = NULL;
 	uint64_t lost;
-	struct bp_err *err = bp_record_waits_create(opts, uses_kvm(opts->pid), &rw);
+	struct bp_err *err = check_pid(opts->pid);
 
 	*status = 0;
+	if (!err)
+		err = bp_record_waits_create(opts, uses_kvm(opts->pid), &rw);
 	if (!err)
 		err = bp_trace_writer_create(opts->output, 0, &w);
 	if (!err)

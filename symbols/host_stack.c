@@ -252,6 +252,25 @@ static const char *plain_name(struct bp_host_stacks *s, const char *name)
 	return s->name;
 }
 
+/* libdw takes what lies between two mappings of a file, or behind the last, for a part of it. */
+static bool in_file(Dwfl_Module *mod, uint64_t pc)
+{
+	GElf_Addr bias;
+	size_t n = 0;
+	Elf *elf = dwfl_module_getelf(mod, &bias);
+
+	if (!elf || elf_getphdrnum(elf, &n))
+		return true;
+	for (size_t i = 0; i < n; i++) {
+		GElf_Phdr ph;
+
+		if (gelf_getphdr(elf, (int)i, &ph) && ph.p_type == PT_LOAD &&
+		    pc - bias - ph.p_vaddr < ph.p_memsz)
+			return true;
+	}
+	return false;
+}
+
 struct bp_host_place bp_host_stacks_place(struct bp_host_stacks *s, uint64_t pc)
 {
 	struct bp_host_place place = {.function = "", .file = ""};
@@ -263,7 +282,7 @@ struct bp_host_place bp_host_stacks_place(struct bp_host_stacks *s, uint64_t pc)
 	size_t n = 0;
 	Elf *elf;
 
-	if (!mod)
+	if (!mod || !in_file(mod, pc))
 		return place;
 	name = dwfl_module_info(mod, NULL, NULL, NULL, NULL, NULL, NULL, NULL);
 	place.file = name ? name : "";

@@ -42,6 +42,23 @@ status 2 'wrong usage: --pid and a command' "$BOOTPROF" record --waits --pid $$ 
 status 2 'wrong usage: --futex alone' "$BOOTPROF" record --futex=all -- true
 status 2 'wrong usage: --futex of nothing known' "$BOOTPROF" record --waits --futex=most --pid $$
 status 2 'wrong usage: not a pid' "$BOOTPROF" record --waits --pid 0
+cat > "$T/threads.py" << 'END'
+import threading, time
+t = threading.Thread(target=time.sleep, args=(100,), daemon=True)
+t.start()
+print(t.native_id, flush=True)
+time.sleep(100)
+END
+python3 "$T/threads.py" > "$T/tid" &
+asleep=$!
+for ((i = 0; i < 100; i++)); do
+	[ ! -s "$T/tid" ] || break
+	sleep 0.1
+done
+status 1 'the number of a thread' "$BOOTPROF" record --waits -o "$T/none" --pid "$(cat "$T/tid")"
+one_line 'the number of a thread: one line that names the process' "a thread of process $asleep;"
+kill $asleep
+status 2 'wrong usage: --pid and --tui' "$BOOTPROF" record --waits --pid $$ --tui
 status 1 'no such process' "$BOOTPROF" record --waits -o "$T/none" --pid 4194300
 one_line 'no such process: one line' 'No such process'
 ok 'no such process: no recording' test ! -e "$T/none"
@@ -313,6 +330,8 @@ for round in 1 2 3 4; do
 	"$BOOTPROF" report locks -i "$T/p" -n 0 --format=json > "$T/locks"
 	is "planted $round: the main loop is named for every long wait" "$(json "$T/locks" \
 		'sorted(set(r["role"] for r in d["tables"]["holders"] if r["wait_max_ns"] > 700e6))')" '["main loop"]'
+	is "planted $round: with its stack" "$(json "$T/locks" 'all("pmemsave" in (r["stack"] or "")
+		for r in d["tables"]["holders"] if r["wait_max_ns"] > 700e6)')" true
 	# How long a vCPU waits depends on when it wants the lock, and on when the main loop gets a CPU to let it go.
 	between "planted $round: for as long as it was held" "$(json "$T/locks" \
 		'max(r["wait_max_ns"] for r in d["tables"]["holders"] if r["role"] == "main loop")')" \
