@@ -99,7 +99,7 @@ void bp_waits_thread_name(const struct bp_waits *w, uint32_t thread, struct bp_s
 		bp_strbuf_addf(sb, "%s [%u]", t->comm, t->tid); /* of another QEMU */
 	else if (t->vcpu != UINT16_MAX && strncmp(t->comm, "CPU ", 4))
 		bp_strbuf_addf(sb, "CPU %u [%u]", t->vcpu, t->tid);
-	else if (!strcmp(t->role, "other") && is_main_loops_name(w, t->comm))
+	else if (strcmp(t->role, "main loop") != 0 && is_main_loops_name(w, t->comm))
 		bp_strbuf_addf(sb, "%s [%u]", t->comm, t->tid);
 	else if (*t->comm)
 		bp_strbuf_adds(sb, t->comm);

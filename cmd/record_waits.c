@@ -555,11 +555,13 @@ static int by_tid(const void *a, const void *b)
 	return x < y ? -1 : x > y;
 }
 
-static bool is_vcpu(const struct bp_record_waits *rw, const struct bp_live_thread *t, uint16_t *index)
+/* @index: UINT16_MAX: it is an iothread */
+static bool has_role(const struct bp_record_waits *rw, const struct bp_live_thread *t, uint16_t *index)
 {
 	for (size_t i = 0; i < rw->n_vcpus; i++) {
 		if (rw->vcpus[i].tid == (rw->by_qmp ? t->own_tid : t->tid)) {
-			*index = (uint16_t)rw->vcpus[i].index;
+			*index =
+			    rw->vcpus[i].index == BP_QMP_IOTHREAD ? UINT16_MAX : (uint16_t)rw->vcpus[i].index;
 			return true;
 		}
 	}
@@ -615,14 +617,14 @@ static BP_MUST_CHECK struct bp_err *assign_roles(struct bp_record_waits *rw)
 		f.s2 = bp_live_role(rw->live, &t[i], &f.vcpu);
 		if (named || (*f.s2 && strcmp(f.s2, "other")))
 			continue;
-		if (!is_vcpu(rw, &t[i], &f.vcpu)) {
+		if (!has_role(rw, &t[i], &f.vcpu)) {
 			if (rw->by_qmp || (!t[i].kvm && !t[i].guest_lock))
 				continue;
 			f.vcpu = free_index(rw, next);
 			next = (uint16_t)(f.vcpu + 1);
 			guessed = true;
 		}
-		f.s2 = "vCPU";
+		f.s2 = f.vcpu == UINT16_MAX ? "iothread" : "vCPU";
 		err = bp_trace_writer_fact(rw->writer, &f);
 	}
 	snprintf(rw->roles, sizeof(rw->roles), "%s",

@@ -128,6 +128,38 @@ struct bp_err *bp_qmp_vcpus_parse(const char *text, size_t len, struct bp_qmp_vc
 	return NULL;
 }
 
+struct bp_err *bp_qmp_iothreads_parse(const char *text, size_t len, struct bp_qmp_vcpu **list, size_t *n)
+{
+	bp_cleanup(json_decrefp) json_t *top = NULL;
+	struct bp_qmp_vcpu *more;
+	const json_t *array, *one;
+	json_error_t why;
+	size_t i;
+
+	top = json_loadb(text, len, JSON_REJECT_DUPLICATES, &why);
+	array = json_object_get(top, "return");
+	if (!json_is_array(array) || json_array_size(array) > VCPUS_MAX)
+		return bp_err_data("QMP", BP_NO_OFFSET, "no list of iothreads in the answer");
+	json_array_foreach((json_t *)array, i, one)
+	{
+		json_int_t tid = json_integer_value(json_object_get(one, "thread-id"));
+
+		if (tid <= 0 || tid > INT32_MAX)
+			return bp_err_data("QMP", BP_NO_OFFSET, "iothread %zu has no thread-id", i);
+	}
+	more = realloc(*list, (*n + json_array_size(array) + 1) * sizeof(*more));
+	if (!more)
+		return bp_err_nomem();
+	*list = more;
+	json_array_foreach((json_t *)array, i, one)
+	{
+		json_int_t tid = json_integer_value(json_object_get(one, "thread-id"));
+
+		more[(*n)++] = (struct bp_qmp_vcpu){(uint32_t)tid, BP_QMP_IOTHREAD};
+	}
+	return NULL;
+}
+
 /* ---- the conversation ---- */
 
 static uint64_t now_ms(void)
@@ -211,5 +243,14 @@ struct bp_err *bp_qmp_vcpus(const char *path, int timeout_ms, struct bp_qmp_vcpu
 		err = talk(fd, end_ms, "{\"execute\":\"qmp_capabilities\"}\n", "return", &in, &line);
 	if (!err)
 		err = talk(fd, end_ms, "{\"execute\":\"query-cpus-fast\"}\n", "return", &in, &line);
-	return err ? err : bp_qmp_vcpus_parse(line.data, line.len, ret, n);
+	if (!err)
+		err = bp_qmp_vcpus_parse(line.data, line.len, ret, n);
+	if (err)
+		return err;
+	/* There are none, or QEMU does not say. */
+	err = talk(fd, end_ms, "{\"execute\":\"query-iothreads\"}\n", "return", &in, &line);
+	if (!err)
+		err = bp_qmp_iothreads_parse(line.data, line.len, ret, n);
+	bp_err_ignore(err);
+	return NULL;
 }

@@ -12,9 +12,11 @@
 
 #include "core/err.h"
 
+#define BP_QMP_IOTHREAD UINT32_MAX
+
 struct bp_qmp_vcpu {
 	uint32_t tid;   /* thread of the host */
-	uint32_t index; /* cpu-index */
+	uint32_t index; /* cpu-index; BP_QMP_IOTHREAD: no vCPU's, but an iothread's */
 };
 
 /**
@@ -33,7 +35,15 @@ struct bp_err *bp_qmp_vcpus_parse(const char *text, size_t len, struct bp_qmp_vc
 				  size_t *n) BP_MUST_CHECK;
 
 /**
- * bp_qmp_vcpus() - connect, ask and hang up
+ * bp_qmp_iothreads_parse() - the answer to query-iothreads
+ * @text: one JSON object, not trusted
+ * @list, @n: what is in it is added; owned. Errors: BP_EDATA, BP_ENOMEM; the list is as it was.
+ */
+struct bp_err *bp_qmp_iothreads_parse(const char *text, size_t len, struct bp_qmp_vcpu **list,
+				      size_t *n) BP_MUST_CHECK;
+
+/**
+ * bp_qmp_vcpus() - connect, ask for the vCPUs and, which QEMU may refuse, for the iothreads, and hang up
  * A monitor serves one client at a time: when somebody else is connected, no greeting comes.
  * @timeout_ms: for all of it
  * Errors: BP_EOS, BP_EDATA, BP_EUNSUPPORTED (no answer in time).

@@ -479,7 +479,7 @@ sector=(qemu-system-x86_64 -M pc -m 64 -display none -nic none -drive "file=$T/b
 
 # ---- a QEMU in a container: its mutexes and QMP have thread ids of another PID namespace ----
 
-timeout -k 5 60 unshare --pid --fork --kill-child "${sector[@]}" -accel tcg -monitor stdio \
+timeout -k 5 60 unshare --pid --fork --kill-child "${sector[@]}" -accel tcg -object iothread,id=io0 -monitor stdio \
 	-qmp "unix:$T/qmp,server=on,wait=off" < "$T/mon" > "$T/monitor" 2>&1 &
 limit=$!
 for ((i = 0; i < 200; i++)); do
@@ -501,6 +501,8 @@ is 'a container: it is one' "$(sed -n 's/^NSpid:.*\t//p' "/proc/$guest/status")"
 is 'a container: the vCPU waits for the main loop, as QMP and the mutex say' "$(json "$T/locks" \
 	'[[r["role"], r["holder_role"], r["known_from"]] for r in d["tables"]["open"] if r["waited_ns"] > 700e6]')" \
 	'[["vCPU", "main loop", "mutex owner"]]'
+"$BOOTPROF" report vcpus -i "$T/c" -n 0 --format=json > "$T/vcpus"
+is 'a container: QMP knows the iothread' "$(json "$T/vcpus" '[r["thread"] for r in d["rows"] if r["role"] == "iothread"] != []')" true
 is 'a container: roles are from QMP' "$("$BOOTPROF" info -i "$T/c" | sed -n 's/^waits_roles *//p')" 'QMP (query-cpus-fast)'
 kill -9 "$guest"
 wait $limit 2> /dev/null || :

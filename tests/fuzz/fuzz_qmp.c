@@ -17,7 +17,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
 	if (!err && (!n || !list[n - 1].tid))
 		abort();
+	if (err)
+		n = 0;
 	bp_err_ignore(err);
+	bp_err_ignore(bp_qmp_iothreads_parse((const char *)data, size, &list, &n));
 	free(list);
 	if (bp_qmp_socket((const char *)data, size, path, sizeof(path)) &&
 	    (!*path || !memchr(path, '\0', sizeof(path))))

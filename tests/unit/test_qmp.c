@@ -94,6 +94,29 @@ static void test_parse(void **state)
 	}
 }
 
+static void test_iothreads(void **state)
+{
+	static const char good[] = "{\"return\": [{\"id\": \"a\", \"thread-id\": 12}, {\"thread-id\": 13}]}";
+	static const char *const bad[] = {"", "[]", "{\"return\": {}}", "{\"return\": [{}]}",
+					  "{\"return\": [{\"thread-id\": 12}, {\"thread-id\": 0}]}"};
+	struct bp_qmp_vcpu *list = NULL;
+	size_t n = 0;
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(bad) / sizeof(*bad); i++) {
+		struct bp_err *err = bp_qmp_iothreads_parse(bad[i], strlen(bad[i]), &list, &n);
+
+		assert_int_equal(bp_err_code(err), BP_EDATA);
+		assert_int_equal(n, 0);
+		bp_err_ignore(err);
+	}
+	assert_null(bp_qmp_iothreads_parse(good, strlen(good), &list, &n));
+	assert_int_equal(n, 2);
+	assert_int_equal(list[1].tid, 13);
+	assert_int_equal(list[1].index, BP_QMP_IOTHREAD);
+	free(list);
+}
+
 /* A server that says @lines, each after it has read something but for the first. */
 static struct bp_err *ask(const char *const *lines, int timeout_ms, struct bp_qmp_vcpu **list, size_t *n)
 {
@@ -133,7 +156,11 @@ static void test_talk(void **state)
 {
 	static const char *const good[] = {
 	    "{\"QMP\": {\"version\": {}, \"capabilities\": []}}\r\n", "{\"return\": {}}\r\n",
-	    "{\"event\": \"RTC_CHANGE\"}\r\n{\"return\": [{\"thread-id\": 5, \"cpu-index\": 3}]}\r\n", NULL};
+	    "{\"event\": \"RTC_CHANGE\"}\r\n{\"return\": [{\"thread-id\": 5, \"cpu-index\": 3}]}\r\n",
+	    "{\"return\": [{\"id\": \"io0\", \"thread-id\": 7}]}\r\n", NULL};
+	static const char *const no_iothreads[] = {"{\"QMP\": {}}\n", "{\"return\": {}}\n",
+						   "{\"return\": [{\"thread-id\": 5, \"cpu-index\": 3}]}\n",
+						   "{\"error\": {\"class\": \"CommandNotFound\"}}\n", NULL};
 	static const char *const refuses[] = {"{\"QMP\": {}}\n",
 					      "{\"error\": {\"class\": \"CommandNotFound\"}}\n", NULL};
 	static const char *const silent[] = {NULL};
@@ -143,9 +170,14 @@ static void test_talk(void **state)
 
 	(void)state;
 	assert_null(ask(good, 10000, &list, &n));
-	assert_int_equal(n, 1);
+	assert_int_equal(n, 2);
 	assert_int_equal(list[0].tid, 5);
 	assert_int_equal(list[0].index, 3);
+	assert_int_equal(list[1].tid, 7);
+	assert_int_equal(list[1].index, BP_QMP_IOTHREAD);
+	free(list);
+	assert_null(ask(no_iothreads, 10000, &list, &n));
+	assert_int_equal(n, 1);
 	free(list);
 	err = ask(refuses, 10000, &list, &n);
 	assert_int_equal(bp_err_code(err), BP_EDATA);
@@ -163,6 +195,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(test_socket),
+	    cmocka_unit_test(test_iothreads),
 	    cmocka_unit_test(test_parse),
 	    cmocka_unit_test(test_talk),
 	};
