@@ -530,6 +530,8 @@ static void look(struct bp_waits *w, const struct bp_wait *r)
 			l->kvm |= is_kvm(bp_stack_kind(w->priv->rules, r->kstack));
 		break;
 	case BP_WAIT_SAMPLE:
+		if (w->priv->any_in && r->state == 'R')
+			return;
 		word = bp_futex_waits(r->other) ? word_of(w, bp_waits_word(r->addr, r->other), true) : NULL;
 		if (word && r->ustack)
 			word->ustack = r->ustack;
@@ -1470,10 +1472,12 @@ static void take_sample(struct bp_waits *w, const struct bp_wait *r)
 
 	if (!l)
 		return;
+	/* One that came late has a later time, at which the thread may be off the CPU. */
 	if (p->any_in && r->state == 'R') {
-		acts(w, l, r->time_ns);
-		l->run_stack = r->ustack;
-		l->run_ns = r->time_ns;
+		if (l->state != OFF) {
+			l->run_stack = r->ustack;
+			l->run_ns = r->time_ns;
+		}
 		return;
 	}
 	/* Of one whose switches are recorded: where it is while it is off the CPU. */

@@ -16,6 +16,7 @@
 
 #include "collectors/qemu/qmp.h"
 #include "collectors/vcpu/live.h"
+#include "collectors/vcpu/run_stacks.h"
 #include "collectors/vcpu/sched_bpf.h"
 #include "core/cleanup.h"
 #include "core/strbuf.h"
@@ -29,6 +30,7 @@
 /* Buffers hold about a second of a busy QEMU. */
 #define DRAIN_NS (50 * NS_PER_MS)
 #define SAMPLE_NS (20 * NS_PER_MS) /* between stacks of blocked threads */
+#define RUN_HZ 49                  /* samples of running threads; not in step with timers of 50 or 100 Hz */
 #define QMP_MS 500                 /* for QEMU to answer */
 #define KVM_RUN 0xae80
 #define SAMPLES_MAX 32           /* threads looked at each time */
@@ -48,7 +50,10 @@ struct bp_record_waits {
 	pid_t pid;
 	char exe[4096]; /* what was looked at */
 	uint64_t last_drain, last_look, last_maps, last_sample;
+	uint64_t start_ns;             /* CLOCK_MONOTONIC */
 	struct bp_host_stacks *stacks; /* NULL: not to be had */
+	struct bp_run_stacks *running; /* NULL: not to be had ... */
+	char no_running[120];          /* ... and why */
 	size_t next_thread;            /* to look at */
 	uint32_t *looked_at;           /* threads that were */
 	size_t n_looked_at;
@@ -96,6 +101,7 @@ void bp_record_waits_destroy(struct bp_record_waits *rw)
 	bp_wait_log_destroy(rw->log);
 	bp_qemu_locks_destroy(rw->locks);
 	bp_host_stacks_destroy(rw->stacks);
+	bp_run_stacks_destroy(rw->running);
 	free(rw->known);
 	free(rw->vcpus);
 	free(rw->looked_at);
@@ -114,6 +120,7 @@ struct bp_err *bp_record_waits_start(struct bp_record_waits *rw, uint64_t start_
 {
 	struct bp_err *err = bp_record_clock_base(rw->writer, start_ns);
 
+	rw->start_ns = start_ns;
 	return err ? err : bp_live_start(rw->live, start_ns);
 }
 
@@ -127,6 +134,13 @@ struct bp_err *bp_record_waits_attach(struct bp_record_waits *rw, pid_t pid, str
 		err = bp_live_attach(rw->live, pid, writer, rw->log);
 	if (!err)
 		bp_err_ignore(bp_host_stacks_create(pid, &rw->stacks));
+	if (!err && rw->stacks) {
+		struct bp_err *no = bp_run_stacks_create(pid, RUN_HZ, &rw->running);
+
+		if (no)
+			snprintf(rw->no_running, sizeof(rw->no_running), "%s", bp_err_text(no));
+		bp_err_ignore(no);
+	}
 	if (!err)
 		err = info(writer, "waits_source", "tracefs, trace clock mono");
 	return err;
@@ -307,7 +321,7 @@ static BP_MUST_CHECK struct bp_err *look_at_binary(struct bp_record_waits *rw, u
 	return err;
 }
 
-/* ---- stacks of threads that are blocked ---- */
+/* ---- stacks of threads ---- */
 
 static uint64_t now_ns(void)
 {
@@ -358,6 +372,17 @@ static BP_MUST_CHECK struct bp_err *frame_of(struct bp_record_waits *rw, uint64_
 	}
 	*ret = slot->frame;
 	return NULL;
+}
+
+static BP_MUST_CHECK struct bp_err *stack_of(struct bp_record_waits *rw, const uint64_t *pc, size_t n,
+					     uint32_t *ret)
+{
+	uint32_t frames[BP_HOST_STACK_FRAMES];
+	struct bp_err *err = NULL;
+
+	for (size_t i = 0; i < n && !err; i++)
+		err = frame_of(rw, pc[i], &frames[i]);
+	return err || !n ? err : bp_wait_log_stack(rw->log, frames, n, ret);
 }
 
 /* Of a thread that runs a guest of KVM, the descriptor tells which vCPU: "anon_inode:kvm-vcpu:3". */
@@ -465,10 +490,7 @@ static BP_MUST_CHECK struct bp_err *sample_thread(struct bp_record_waits *rw, ui
 			return err;
 	}
 	n = bp_host_stacks_take(rw->stacks, (pid_t)tid, &b, pc);
-	for (size_t i = 0; i < n && !err; i++)
-		err = frame_of(rw, pc[i], &frames[i]);
-	if (!err && n)
-		err = bp_wait_log_stack(rw->log, frames, n, &w.ustack);
+	err = stack_of(rw, pc, n, &w.ustack);
 	if (err || (!w.ustack && !w.addr))
 		return err;
 	err = kernel_stack(rw, tid, frames, &n);
@@ -496,6 +518,33 @@ static BP_MUST_CHECK struct bp_err *sample_threads(struct bp_record_waits *rw)
 		err = sample_thread(rw, one->tid);
 	}
 	return err;
+}
+
+static BP_MUST_CHECK struct bp_err *on_running(void *self, const struct bp_run_sample *sample)
+{
+	struct bp_record_waits *rw = self;
+	struct bp_running r = {.stack = sample->stack, .stack_bytes = sample->stack_bytes};
+	struct bp_wait w = {.kind = BP_WAIT_SAMPLE,
+			    .time_ns = sample->time_ns,
+			    .thread = sample->tid,
+			    .cpu = sample->cpu < BP_WAIT_NO_CPU ? (uint16_t)sample->cpu : BP_WAIT_NO_CPU,
+			    .state = 'R'};
+	uint64_t pc[BP_HOST_STACK_FRAMES];
+	struct bp_err *err;
+	size_t n;
+
+	if (sample->time_ns < rw->start_ns)
+		return NULL;
+	memcpy(r.regs, sample->regs, sizeof(r.regs));
+	n = bp_host_stacks_unwind(rw->stacks, (pid_t)sample->tid, &r, pc);
+	/* Translated code has no unwind tables: where it runs says nothing. */
+	if (n < 2)
+		return NULL;
+	err = stack_of(rw, pc, n, &w.ustack);
+	if (err || !w.ustack)
+		return err;
+	rw->n_stacks++;
+	return bp_live_sample(rw->live, &w);
 }
 
 /* A process with a virtual machine of KVM has a descriptor that says so. */
@@ -531,7 +580,10 @@ struct bp_err *bp_record_waits_poll(struct bp_record_waits *rw, uint64_t ns)
 	}
 	if (!err && ns - rw->last_drain >= DRAIN_NS) {
 		rw->last_drain = ns;
-		err = bp_live_drain(rw->live, false);
+		if (rw->running)
+			err = bp_run_stacks_read(rw->running, on_running, rw);
+		if (!err)
+			err = bp_live_drain(rw->live, false);
 		if (!err)
 			err = bp_wait_log_flush(rw->log);
 	}
@@ -659,10 +711,14 @@ struct bp_err *bp_record_waits_finish(struct bp_record_waits *rw, uint64_t ns)
 {
 	const struct bp_live_stats *s = bp_live_stats(rw->live);
 	char text[256];
-	struct bp_err *err;
+	struct bp_err *err = NULL;
+	size_t n;
 
 	bp_live_stop(rw->live);
-	err = bp_live_drain(rw->live, true);
+	if (rw->running)
+		err = bp_run_stacks_read(rw->running, on_running, rw);
+	if (!err)
+		err = bp_live_drain(rw->live, true);
 	if (!err)
 		err = name_locks(rw, ns);
 	if (!err)
@@ -687,9 +743,14 @@ struct bp_err *bp_record_waits_finish(struct bp_record_waits *rw, uint64_t ns)
 					   : s->no_probes);
 	if (!err)
 		err = info(rw->writer, "waits_lock_sites", text);
+	snprintf(text, sizeof(text), "of blocked threads, by unwind tables, 50 times a second; ");
+	n = strlen(text);
+	if (rw->running)
+		snprintf(text + n, sizeof(text) - n, "of running ones %d times a second", RUN_HZ);
+	else
+		snprintf(text + n, sizeof(text) - n, "none of running ones: %s", rw->no_running);
 	if (!err)
-		err = info(rw->writer, "waits_user_stacks",
-			   rw->n_stacks ? "of blocked threads, by unwind tables, 50 times a second" : "none");
+		err = info(rw->writer, "waits_user_stacks", rw->n_stacks ? text : "none");
 	if (!err)
 		err = info(rw->writer, "waits_roles", rw->roles);
 	if (!err && !s->kernel_names)

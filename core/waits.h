@@ -54,7 +54,8 @@ enum bp_wait_kind {
 	BP_WAIT_KVM_EXIT, /* and leaves it: value = reason; flags BP_WAIT_USERSPACE when it goes on to QEMU */
 	BP_WAIT_FAULT,    /* page fault of `thread`: addr = address, value = instruction */
 	BP_WAIT_SAMPLE,   /* `thread` was seen off the CPU, in `state`, with these stacks: of no known
-			   * beginning; in futex(2): addr, and other = op; flags BP_WAIT_OWNED */
+			   * beginning; in futex(2): addr, and other = op; flags BP_WAIT_OWNED. In state R it
+			   * was seen to run on `cpu`: addr and other are 0 */
 	BP_WAIT_LOST,     /* value records of `cpu` were lost here (at least 1), in the addr ns before; 0: not
 			     known */
 	BP_WAIT_KINDS

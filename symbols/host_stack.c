@@ -10,27 +10,37 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/uio.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "core/cleanup.h"
 
 /* Numbers of DWARF for x86-64. */
 #define REG_SP 7
+#define REG_PC 16
 
 /* A thread's stack is read in one piece; what is further out is read word by word. */
 #define STACK_BYTES 4096
+/* Of a thread that has run on, memory so near to the stack pointer is its stack's, and may have changed: the
+ * 128 bytes below it that functions may use, and what is above. */
+#define BELOW 128
+#define ABOVE (UINT64_C(1) << 20)
+#define REPORT_NS UINT64_C(1000000000) /* between looks at what is mapped, because of code in no file */
 
 struct bp_host_stacks {
 	Dwfl *dwfl;
 	Dwfl_Callbacks callbacks;
 	pid_t pid;
 	bool attached;
+	bool outside; /* code was in no file that is known: one may be mapped by now */
+	uint64_t reported_ns;
 	/* Of the stack that is being taken: */
 	pid_t tid;
-	const struct bp_blocked *blocked;
-	uint64_t copy_at;
+	const uint64_t *regs; /* from 0 on, without the instruction; NULL: only the stack pointer is known */
+	uint64_t start_sp, start_pc;
+	const uint8_t *copy; /* of the memory at start_sp */
 	size_t copy_bytes;
-	uint8_t copy[STACK_BYTES];
+	uint8_t buffer[STACK_BYTES];
 	uint64_t *pc;
 	size_t n;
 	char name[256]; /* of the last place asked for */
@@ -133,22 +143,26 @@ static bool memory_read(Dwfl *dwfl, Dwarf_Addr addr, Dwarf_Word *word, void *arg
 {
 	struct bp_host_stacks *s = arg;
 	struct iovec to = {word, sizeof(*word)}, from = {(void *)(uintptr_t)addr, sizeof(*word)};
+	uint64_t at = addr - s->start_sp;
 
 	(void)dwfl;
-	if (addr - s->copy_at < s->copy_bytes && s->copy_bytes - (addr - s->copy_at) >= sizeof(*word)) {
-		memcpy(word, s->copy + (addr - s->copy_at), sizeof(*word));
+	if (at < s->copy_bytes && s->copy_bytes - at >= sizeof(*word)) {
+		memcpy(word, s->copy + at, sizeof(*word));
 		return true;
 	}
+	if (s->regs && at + BELOW < ABOVE + BELOW)
+		return false;
 	return process_vm_readv(s->pid, &to, 1, &from, 1, 0) == (ssize_t)sizeof(*word);
 }
 
 static bool set_registers(Dwfl_Thread *thread, void *thread_arg)
 {
 	struct bp_host_stacks *s = thread_arg;
-	Dwarf_Word sp = s->blocked->sp;
+	Dwarf_Word sp = s->start_sp;
 
-	dwfl_thread_state_register_pc(thread, s->blocked->pc);
-	return dwfl_thread_state_registers(thread, REG_SP, 1, &sp);
+	dwfl_thread_state_register_pc(thread, s->start_pc);
+	return s->regs ? dwfl_thread_state_registers(thread, 0, REG_PC, s->regs)
+		       : dwfl_thread_state_registers(thread, REG_SP, 1, &sp);
 }
 
 static const Dwfl_Thread_Callbacks thread_callbacks = {
@@ -161,13 +175,18 @@ static const Dwfl_Thread_Callbacks thread_callbacks = {
 static int on_frame(Dwfl_Frame *frame, void *arg)
 {
 	struct bp_host_stacks *s = arg;
-	bool exact;
+	bool exact, outside;
 	Dwarf_Addr pc;
 
 	if (!dwfl_frame_pc(frame, &pc, &exact) || !pc)
 		return DWARF_CB_ABORT;
-	s->pc[s->n++] = exact ? pc : pc - 1;
-	return s->n < BP_HOST_STACK_FRAMES ? DWARF_CB_OK : DWARF_CB_ABORT;
+	pc -= !exact;
+	/* There libdw would guess that there is a frame pointer. */
+	outside = !dwfl_addrmodule(s->dwfl, pc);
+	s->outside |= outside;
+	if (!outside || !s->n)
+		s->pc[s->n++] = pc;
+	return !outside && s->n < BP_HOST_STACK_FRAMES ? DWARF_CB_OK : DWARF_CB_ABORT;
 }
 
 /* ---- ours ---- */
@@ -208,6 +227,14 @@ static int own_module(Dwfl_Module *mod, void **userdata, const char *name, Dwarf
 	return DWARF_CB_OK;
 }
 
+static uint64_t now_ns(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (uint64_t)ts.tv_sec * UINT64_C(1000000000) + (uint64_t)ts.tv_nsec;
+}
+
 /* The files that are mapped by now. Those that still are keep what was read of them. */
 static bool report(struct bp_host_stacks *s)
 {
@@ -219,30 +246,64 @@ static bool report(struct bp_host_stacks *s)
 	dwfl_getmodules(s->dwfl, own_module, s, 0);
 	if (ok && !s->attached)
 		s->attached = dwfl_attach_state(s->dwfl, NULL, s->pid, &thread_callbacks, s);
+	s->outside = false;
+	s->reported_ns = now_ns();
 	return ok && s->attached;
+}
+
+/* Translated code is in no file either, all the time: that is no reason to look each time. */
+static bool ready(struct bp_host_stacks *s)
+{
+	if (s->attached && (!s->outside || now_ns() - s->reported_ns < REPORT_NS))
+		return true;
+	return report(s);
+}
+
+/* From the registers and the copy that @s has. Returns how many frames. */
+static size_t walk(struct bp_host_stacks *s, pid_t tid, uint64_t *pc)
+{
+	s->tid = tid;
+	s->pc = pc;
+	s->n = 0;
+	dwfl_getthread_frames(s->dwfl, tid, on_frame, s);
+	return s->n;
 }
 
 size_t bp_host_stacks_take(struct bp_host_stacks *s, pid_t tid, const struct bp_blocked *b,
 			   uint64_t pc[BP_HOST_STACK_FRAMES])
 {
-	struct iovec to = {s->copy, sizeof(s->copy)}, from = {(void *)(uintptr_t)b->sp, sizeof(s->copy)};
+	struct iovec to = {s->buffer, sizeof(s->buffer)},
+		     from = {(void *)(uintptr_t)b->sp, sizeof(s->buffer)};
 	struct bp_blocked again;
-	ssize_t n;
+	ssize_t got;
+	size_t n;
 
-	if ((!s->attached || !dwfl_addrmodule(s->dwfl, b->pc)) && !report(s))
+	if (!ready(s) || (!dwfl_addrmodule(s->dwfl, b->pc) && !report(s)))
 		return 0;
-	s->tid = tid;
-	s->blocked = b;
-	s->pc = pc;
-	s->n = 0;
 	/* A stack may end before that. */
-	n = process_vm_readv(s->pid, &to, 1, &from, 1, 0);
-	s->copy_at = b->sp;
-	s->copy_bytes = n > 0 ? (size_t)n : 0;
-	dwfl_getthread_frames(s->dwfl, tid, on_frame, s);
+	got = process_vm_readv(s->pid, &to, 1, &from, 1, 0);
+	s->copy = s->buffer;
+	s->copy_bytes = got > 0 ? (size_t)got : 0;
+	s->regs = NULL;
+	s->start_sp = b->sp;
+	s->start_pc = b->pc;
+	n = walk(s, tid, pc);
 	if (!bp_blocked_read(s->pid, tid, &again) || memcmp(b, &again, sizeof(again)) != 0)
 		return 0;
-	return s->n;
+	return n;
+}
+
+size_t bp_host_stacks_unwind(struct bp_host_stacks *s, pid_t tid, const struct bp_running *r,
+			     uint64_t pc[BP_HOST_STACK_FRAMES])
+{
+	if (!ready(s))
+		return 0;
+	s->copy = r->stack;
+	s->copy_bytes = r->stack_bytes;
+	s->regs = r->regs;
+	s->start_sp = r->regs[REG_SP];
+	s->start_pc = r->regs[REG_PC];
+	return walk(s, tid, pc);
 }
 
 /* "pthread_cond_wait@@GLIBC_2.3.2": the version is no part of the name. */

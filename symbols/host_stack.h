@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Stacks of threads of a running process of the host, while they are blocked in a system call: programs are
- * built without frame pointers, so frames are found by the unwind tables of the files that are mapped.
+ * Stacks of threads of a running process of the host: programs are built without frame pointers, so frames
+ * are found by the unwind tables of the files that are mapped.
  *
- * Nothing is stopped. What a thread is blocked in, its stack pointer and instruction are in
- * /proc/PID/task/TID/syscall; its stack is read from the process's memory; a stack counts when the same is
- * said again afterwards. A thread that blocked twice in the same call at the same place meanwhile gives a
- * stack of one of the two.
+ * Nothing is stopped. Of a thread that runs, somebody else has taken the registers and a copy of the stack at
+ * one moment. Of one that is blocked in a system call: what a thread is blocked in, its stack pointer and
+ * instruction are in /proc/PID/task/TID/syscall; its stack is read from the process's memory; a stack counts
+ * when the same is said again afterwards. A thread that blocked twice in the same call at the same place
+ * meanwhile gives a stack of one of the two.
  *
  * Reading needs the permission to trace the process (ptrace(2)). One thread at a time.
  */
@@ -50,11 +51,29 @@ void bp_host_stacks_destroy(struct bp_host_stacks *s);
  * @b: as read a moment ago
  * @pc: instructions, innermost first; those of callers are return addresses less 1
  * Returns how many, at least 1; 0: the thread has gone on, or the files that are mapped cannot be read.
- * A stack ends early where the unwind tables do, or where they want a register that is not known: only the stack
- * pointer and the instruction are, until a frame has saved others. Code with frame pointers wants one at once.
+ * A stack ends early where the unwind tables do, or where they want a register that is not known: only the
+ * stack pointer and the instruction are, until a frame has saved others. Code with frame pointers wants one
+ * at once. Code that lies in no file, as QEMU's translated code does, ends it as well, and is in it only as
+ * innermost.
  */
 size_t bp_host_stacks_take(struct bp_host_stacks *s, pid_t tid, const struct bp_blocked *b,
 			   uint64_t pc[BP_HOST_STACK_FRAMES]);
+
+/* What was taken of a thread while it ran. */
+struct bp_running {
+	uint64_t regs[17];    /* of user space; as DWARF numbers them for x86-64, 16 is the instruction */
+	const uint8_t *stack; /* copy of the memory from the stack pointer on; borrowed */
+	size_t stack_bytes;
+};
+
+/**
+ * bp_host_stacks_unwind() - the stack of a thread at the moment at which @r was taken
+ * @pc: as of bp_host_stacks_take()
+ * Returns how many, 0: the files that are mapped cannot be read. What is on the stack behind the copy may
+ * have changed since: a stack ends there. It also ends where the unwind tables do.
+ */
+size_t bp_host_stacks_unwind(struct bp_host_stacks *s, pid_t tid, const struct bp_running *r,
+			     uint64_t pc[BP_HOST_STACK_FRAMES]);
 
 /* Where an instruction lies. */
 struct bp_host_place {
@@ -65,7 +84,7 @@ struct bp_host_place {
 
 /**
  * bp_host_stacks_place() - by the symbols of the file, or of its debug file in /usr/lib/debug
- * The texts are borrowed until the next call of _place(), _take() or _destroy(), and not trusted.
+ * The texts are borrowed until the next call of _place(), _take(), _unwind() or _destroy(), and not trusted.
  */
 struct bp_host_place bp_host_stacks_place(struct bp_host_stacks *s, uint64_t pc);
 

@@ -1473,7 +1473,15 @@ static BP_MUST_CHECK struct bp_err *emit(struct bp_live *l, struct bp_wait *w, b
 
 struct bp_err *bp_live_sample(struct bp_live *l, const struct bp_wait *w)
 {
-	return push(&l->cpus[l->n_cpus], w);
+	struct cpu *c = &l->cpus[l->n_cpus];
+	struct bp_err *err = push(c, w);
+
+	/* Those of running threads come CPU by CPU. */
+	for (size_t i = c->n - 1; !err && i > 0 && c->queue[i - 1].time_ns > w->time_ns; i--) {
+		c->queue[i] = c->queue[i - 1];
+		c->queue[i - 1] = *w;
+	}
+	return err;
 }
 
 static BP_MUST_CHECK struct bp_err *put(struct bp_live *l, const struct bp_wait *w)

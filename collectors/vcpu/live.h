@@ -93,7 +93,8 @@ struct bp_err *bp_live_drain(struct bp_live *l, bool all) BP_MUST_CHECK;
 
 /**
  * bp_live_sample() - a BP_WAIT_SAMPLE record of a thread, which becomes part of the recording in its turn
- * @w: its time is of CLOCK_MONOTONIC, and not before that of the sample given last
+ * @w: its time is of CLOCK_MONOTONIC; they may come in any order. One that comes when
+ * later records are written already gets the time of the last of them.
  */
 struct bp_err *bp_live_sample(struct bp_live *l, const struct bp_wait *w) BP_MUST_CHECK;
 
