@@ -27,6 +27,22 @@
 #define ABOVE (UINT64_C(1) << 20)
 #define REPORT_NS UINT64_C(1000000000) /* between looks at what is mapped, because of code in no file */
 
+/* Which addresses of a module lie in functions of its symbol tables: libdw goes through all symbols each
+ * time. */
+struct covered {
+	Dwfl_Module *mod;
+	struct span {
+		uint64_t start;
+		uint64_t end; /* the highest of this one and those before it */
+	} * spans;            /* by start */
+	size_t n;
+};
+
+struct named {
+	uint64_t start, size;
+	const char *name; /* the module's */
+};
+
 struct bp_host_stacks {
 	Dwfl *dwfl;
 	Dwfl_Callbacks callbacks;
@@ -43,7 +59,12 @@ struct bp_host_stacks {
 	uint8_t buffer[STACK_BYTES];
 	uint64_t *pc;
 	size_t n;
-	char name[256]; /* of the last place asked for */
+	char name[256];   /* of the last place asked for */
+	uint64_t modules; /* which there are, as a hash; as long as that stays: */
+	struct covered *covered;
+	size_t n_covered;
+	struct named named[256]; /* functions that were found, a ring */
+	size_t n_named;
 };
 
 bool bp_blocked_parse(const char *text, struct bp_blocked *ret)
@@ -208,19 +229,29 @@ struct bp_err *bp_host_stacks_create(pid_t pid, struct bp_host_stacks **ret)
 	return NULL;
 }
 
+static void forget_symbols(struct bp_host_stacks *s)
+{
+	for (size_t i = 0; i < s->n_covered; i++)
+		free(s->covered[i].spans);
+	free(s->covered);
+	s->covered = NULL;
+	s->n_covered = s->n_named = 0;
+}
+
 void bp_host_stacks_destroy(struct bp_host_stacks *s)
 {
 	if (!s)
 		return;
+	forget_symbols(s);
 	dwfl_end(s->dwfl);
 	free(s);
 }
 
 static int own_module(Dwfl_Module *mod, void **userdata, const char *name, Dwarf_Addr base, void *arg)
 {
-	const struct bp_host_stacks *s = arg;
+	struct bp_host_stacks *s = arg;
 
-	(void)mod;
+	s->modules = s->modules * 31 + (uintptr_t)mod;
 	(void)name;
 	(void)base;
 	*userdata = (void *)(intptr_t)s->pid;
@@ -238,12 +269,17 @@ static uint64_t now_ns(void)
 /* The files that are mapped by now. Those that still are keep what was read of them. */
 static bool report(struct bp_host_stacks *s)
 {
+	uint64_t before = s->modules;
 	bool ok;
 
 	dwfl_report_begin(s->dwfl);
 	ok = !dwfl_linux_proc_report(s->dwfl, s->pid);
 	ok = !dwfl_report_end(s->dwfl, NULL, NULL) && ok;
+	s->modules = 0;
 	dwfl_getmodules(s->dwfl, own_module, s, 0);
+	/* One that is gone goes at the end of a report: no other can have its address yet. */
+	if (s->modules != before)
+		forget_symbols(s);
 	if (ok && !s->attached)
 		s->attached = dwfl_attach_state(s->dwfl, NULL, s->pid, &thread_callbacks, s);
 	s->outside = false;
@@ -306,6 +342,95 @@ size_t bp_host_stacks_unwind(struct bp_host_stacks *s, pid_t tid, const struct b
 	return walk(s, tid, pc);
 }
 
+static bool is_function(const GElf_Sym *sym)
+{
+	return GELF_ST_TYPE(sym->st_info) == STT_FUNC || GELF_ST_TYPE(sym->st_info) == STT_GNU_IFUNC;
+}
+
+static int by_start(const void *a, const void *b)
+{
+	uint64_t x = ((const struct span *)a)->start, y = ((const struct span *)b)->start;
+
+	return x < y ? -1 : x > y;
+}
+
+/* NULL: no memory, or no symbols. */
+static const struct covered *covered_of(struct bp_host_stacks *s, Dwfl_Module *mod)
+{
+	struct covered *more, *c;
+	int n;
+
+	for (size_t i = 0; i < s->n_covered; i++) {
+		if (s->covered[i].mod == mod)
+			return &s->covered[i];
+	}
+	n = dwfl_module_getsymtab(mod);
+	more = realloc(s->covered, (s->n_covered + 1) * sizeof(*more));
+	if (!more)
+		return NULL;
+	s->covered = more;
+	c = &more[s->n_covered];
+	*c = (struct covered){.mod = mod, .spans = n > 0 ? calloc((size_t)n, sizeof(*c->spans)) : NULL};
+	if (!c->spans)
+		return NULL;
+	s->n_covered++;
+	for (int i = 0; i < n; i++) {
+		GElf_Addr addr;
+		GElf_Sym sym;
+
+		if (dwfl_module_getsym_info(mod, i, &sym, &addr, NULL, NULL, NULL) && is_function(&sym))
+			c->spans[c->n++] = (struct span){addr, addr + sym.st_size};
+	}
+	qsort(c->spans, c->n, sizeof(*c->spans), by_start);
+	for (size_t i = 1; i < c->n; i++) {
+		if (c->spans[i].end < c->spans[i - 1].end)
+			c->spans[i].end = c->spans[i - 1].end;
+	}
+	return c;
+}
+
+/* Whether it is worth asking libdw which function @pc is in. */
+static bool in_function(struct bp_host_stacks *s, Dwfl_Module *mod, uint64_t pc)
+{
+	const struct covered *c = covered_of(s, mod);
+	size_t low = 0, high = c ? c->n : 0;
+
+	if (!c)
+		return true;
+	while (low < high) {
+		size_t mid = low + (high - low) / 2;
+
+		if (c->spans[mid].start <= pc)
+			low = mid + 1;
+		else
+			high = mid;
+	}
+	return low && c->spans[low - 1].end > pc;
+}
+
+/* The function that @pc is in; NULL: it has no name. */
+static const struct named *function_at(struct bp_host_stacks *s, Dwfl_Module *mod, uint64_t pc)
+{
+	size_t n = s->n_named < BP_ARRAY_SIZE(s->named) ? s->n_named : BP_ARRAY_SIZE(s->named);
+	struct named *to;
+	const char *name;
+	GElf_Off into;
+	GElf_Sym sym;
+
+	for (size_t i = 0; i < n; i++) {
+		if (pc - s->named[i].start < s->named[i].size)
+			return &s->named[i];
+	}
+	if (!in_function(s, mod, pc))
+		return NULL;
+	name = dwfl_module_addrinfo(mod, pc, &into, &sym, NULL, NULL, NULL);
+	if (!name || into >= sym.st_size || !is_function(&sym))
+		return NULL;
+	to = &s->named[s->n_named++ % BP_ARRAY_SIZE(s->named)];
+	*to = (struct named){pc - into, sym.st_size, name};
+	return to;
+}
+
 /* "pthread_cond_wait@@GLIBC_2.3.2": the version is no part of the name. */
 static const char *plain_name(struct bp_host_stacks *s, const char *name)
 {
@@ -336,10 +461,9 @@ struct bp_host_place bp_host_stacks_place(struct bp_host_stacks *s, uint64_t pc)
 {
 	struct bp_host_place place = {.function = "", .file = ""};
 	Dwfl_Module *mod = dwfl_addrmodule(s->dwfl, pc);
+	const struct named *f;
 	const char *name;
 	GElf_Addr bias;
-	GElf_Off into;
-	GElf_Sym sym;
 	size_t n = 0;
 	Elf *elf;
 
@@ -347,11 +471,10 @@ struct bp_host_place bp_host_stacks_place(struct bp_host_stacks *s, uint64_t pc)
 		return place;
 	name = dwfl_module_info(mod, NULL, NULL, NULL, NULL, NULL, NULL, NULL);
 	place.file = name ? name : "";
-	name = dwfl_module_addrinfo(mod, pc, &into, &sym, NULL, NULL, NULL);
-	if (name && into < sym.st_size &&
-	    (GELF_ST_TYPE(sym.st_info) == STT_FUNC || GELF_ST_TYPE(sym.st_info) == STT_GNU_IFUNC)) {
-		place.function = plain_name(s, name);
-		place.offset = into;
+	f = function_at(s, mod, pc);
+	if (f) {
+		place.function = plain_name(s, f->name);
+		place.offset = pc - f->start;
 		return place;
 	}
 	elf = dwfl_module_getelf(mod, &bias);
