@@ -30,7 +30,7 @@
 /* Buffers hold about a second of a busy QEMU. */
 #define DRAIN_NS (50 * NS_PER_MS)
 #define SAMPLE_NS (20 * NS_PER_MS) /* between stacks of blocked threads */
-#define RUN_HZ 49                  /* samples of running threads; not in step with timers of 50 or 100 Hz */
+#define RUN_HZ 29                  /* samples of running threads; not in step with timers of 50 or 100 Hz */
 #define QMP_MS 500                 /* for QEMU to answer */
 #define KVM_RUN 0xae80
 #define SAMPLES_MAX 32           /* threads looked at each time */

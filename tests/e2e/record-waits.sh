@@ -373,6 +373,7 @@ like 'a condition variable goes by the function that waits for it' '0x[0-9a-f]+ 
 "$BOOTPROF" export --format=folded --off-cpu -i "$T/p" > "$T/folded"
 like 'stacks of QEMU from its main function to the wait' 'main_loop_wait;qemu_poll_ns;' "$T/folded"
 like 'holders known from lock events' 'main loop|lock events' "$T/locks.txt"
+between 'stacks of threads that ran' "$("$BOOTPROF" dump -i "$T/p" 2> /dev/null | grep -c '^ sample .*state=82 .*ustack=')" 10 100000
 
 # ---- endings ----
 
