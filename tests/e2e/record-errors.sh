@@ -120,7 +120,7 @@ ok 'the last but one is kept' "$BOOTPROF" info -i "$T/r.old"
 full()
 {
 	# shellcheck disable=SC2016 # for the inner shell
-	unshare "$@" -m sh -c 'mount -t tmpfs -o size=40k none "$1" || exit 99
+	unshare "$@" -m sh -c 'mount -t tmpfs -o size=400k none "$1" || exit 99
 		shift
 		"$BOOTPROF" record "$@" < /dev/null
 		echo $? > "$T/status"
