@@ -5,6 +5,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/kvm.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -32,9 +33,8 @@
 #define SAMPLE_NS (20 * NS_PER_MS) /* between stacks of blocked threads */
 #define RUN_HZ 29                  /* samples of running threads; not in step with timers of 50 or 100 Hz */
 #define QMP_MS 500                 /* for QEMU to answer */
-#define KVM_RUN 0xae80
-#define SAMPLES_MAX 32           /* threads looked at each time */
-#define LOOK_NS (50 * NS_PER_MS) /* for QEMU's binary, while it is not found */
+#define SAMPLES_MAX 32             /* threads looked at each time */
+#define LOOK_NS (50 * NS_PER_MS)   /* for QEMU's binary, while it is not found */
 #define MAPS_NS NS_PER_S
 #define OWNER_NS UINT64_C(50000) /* from a sample's time to what its mutex says, at most */
 
@@ -743,7 +743,8 @@ struct bp_err *bp_record_waits_finish(struct bp_record_waits *rw, uint64_t ns)
 					   : s->no_probes);
 	if (!err)
 		err = info(rw->writer, "waits_lock_sites", text);
-	snprintf(text, sizeof(text), "of blocked threads, by unwind tables, 50 times a second; ");
+	snprintf(text, sizeof(text), "of blocked threads, by unwind tables, %d times a second; ",
+		 (int)(NS_PER_S / SAMPLE_NS));
 	n = strlen(text);
 	if (rw->running)
 		snprintf(text + n, sizeof(text) - n, "of running ones %d times a second", RUN_HZ);

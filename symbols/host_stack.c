@@ -438,20 +438,17 @@ static const char *plain_name(struct bp_host_stacks *s, const char *name)
 	return s->name;
 }
 
-/* libdw takes what lies between two mappings of a file, or behind the last, for a part of it. */
-static bool in_file(Dwfl_Module *mod, uint64_t pc)
+/* The part of the file that an address lies in, as loaded at 0; false: libdw takes what lies between two
+ * mappings of a file, or behind the last, for a part of it. */
+static bool segment_of(Elf *elf, uint64_t at, GElf_Phdr *ret)
 {
-	GElf_Addr bias;
 	size_t n = 0;
-	Elf *elf = dwfl_module_getelf(mod, &bias);
 
-	if (!elf || elf_getphdrnum(elf, &n))
-		return true;
+	if (elf_getphdrnum(elf, &n))
+		return false;
 	for (size_t i = 0; i < n; i++) {
-		GElf_Phdr ph;
-
-		if (gelf_getphdr(elf, (int)i, &ph) && ph.p_type == PT_LOAD &&
-		    pc - bias - ph.p_vaddr < ph.p_memsz)
+		if (gelf_getphdr(elf, (int)i, ret) && ret->p_type == PT_LOAD &&
+		    at - ret->p_vaddr < ret->p_memsz)
 			return true;
 	}
 	return false;
@@ -464,10 +461,13 @@ struct bp_host_place bp_host_stacks_place(struct bp_host_stacks *s, uint64_t pc)
 	const struct named *f;
 	const char *name;
 	GElf_Addr bias;
-	size_t n = 0;
+	GElf_Phdr ph;
 	Elf *elf;
 
-	if (!mod || !in_file(mod, pc))
+	if (!mod)
+		return place;
+	elf = dwfl_module_getelf(mod, &bias);
+	if (elf && !segment_of(elf, pc - bias, &ph))
 		return place;
 	name = dwfl_module_info(mod, NULL, NULL, NULL, NULL, NULL, NULL, NULL);
 	place.file = name ? name : "";
@@ -477,15 +477,7 @@ struct bp_host_place bp_host_stacks_place(struct bp_host_stacks *s, uint64_t pc)
 		place.offset = pc - f->start;
 		return place;
 	}
-	elf = dwfl_module_getelf(mod, &bias);
-	if (!elf || elf_getphdrnum(elf, &n))
-		return place;
-	for (size_t i = 0; i < n; i++) {
-		GElf_Phdr ph;
-
-		if (gelf_getphdr(elf, (int)i, &ph) && ph.p_type == PT_LOAD &&
-		    pc - bias - ph.p_vaddr < ph.p_filesz)
-			place.offset = pc - bias - ph.p_vaddr + ph.p_offset;
-	}
+	if (elf && pc - bias - ph.p_vaddr < ph.p_filesz)
+		place.offset = pc - bias - ph.p_vaddr + ph.p_offset;
 	return place;
 }

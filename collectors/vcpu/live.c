@@ -1101,6 +1101,18 @@ static BP_MUST_CHECK struct bp_err *push(struct cpu *c, const struct bp_wait *re
 	return NULL;
 }
 
+/* The same of one that may be older than those that are queued. */
+static BP_MUST_CHECK struct bp_err *push_in_order(struct cpu *c, const struct bp_wait *rec)
+{
+	struct bp_err *err = push(c, rec);
+
+	for (size_t i = c->n - 1; !err && i > c->at && c->queue[i - 1].time_ns > rec->time_ns; i--) {
+		c->queue[i] = c->queue[i - 1];
+		c->queue[i - 1] = *rec;
+	}
+	return err;
+}
+
 static uint64_t field(const struct bp_live *l, const struct decoder *d, unsigned i, const uint8_t *rec,
 		      size_t len)
 {
@@ -1473,15 +1485,8 @@ static BP_MUST_CHECK struct bp_err *emit(struct bp_live *l, struct bp_wait *w, b
 
 struct bp_err *bp_live_sample(struct bp_live *l, const struct bp_wait *w)
 {
-	struct cpu *c = &l->cpus[l->n_cpus];
-	struct bp_err *err = push(c, w);
-
 	/* Those of running threads come CPU by CPU. */
-	for (size_t i = c->n - 1; !err && i > 0 && c->queue[i - 1].time_ns > w->time_ns; i--) {
-		c->queue[i] = c->queue[i - 1];
-		c->queue[i - 1] = *w;
-	}
-	return err;
+	return push_in_order(&l->cpus[l->n_cpus], w);
 }
 
 static BP_MUST_CHECK struct bp_err *put(struct bp_live *l, const struct bp_wait *w)
@@ -1729,7 +1734,6 @@ static BP_MUST_CHECK struct bp_err *merge(struct bp_live *l, uint64_t horizon)
 static BP_MUST_CHECK struct bp_err *read_bpf(struct bp_live *l)
 {
 	struct bp_wait w = {.kind = BP_WAIT_LOST, .cpu = BP_WAIT_NO_CPU};
-	struct cpu *c = &l->cpus[l->n_cpus + 1];
 	struct bp_sched_lost lost;
 	struct bp_err *err = bp_sched_bpf_read(l->bpf, on_bpf, l, &lost);
 
@@ -1739,13 +1743,8 @@ static BP_MUST_CHECK struct bp_err *read_bpf(struct bp_live *l)
 	w.value = (int64_t)lost.n;
 	w.time_ns = lost.last_ns;
 	w.addr = lost.last_ns - lost.first_ns + 1;
-	err = push(c, &w);
-	/* Any queue will do, in its turn. */
-	for (size_t i = c->n - 1; !err && i > c->at && c->queue[i - 1].time_ns > w.time_ns; i--) {
-		c->queue[i] = c->queue[i - 1];
-		c->queue[i - 1] = w;
-	}
-	return err;
+	/* Any queue will do. */
+	return push_in_order(&l->cpus[l->n_cpus + 1], &w);
 }
 
 struct bp_err *bp_live_drain(struct bp_live *l, bool all)
