@@ -757,6 +757,15 @@ struct bp_err *bp_locks_create(struct bp_analysis *a, bool guest, struct bp_lock
 	return NULL;
 }
 
+static bool has_stacks(const struct bp_tally *t)
+{
+	for (size_t i = 0; i < t->n; i++) {
+		if (t->rows[i].extra)
+			return true;
+	}
+	return false;
+}
+
 static struct bp_err *locks_run(struct bp_analysis *a, struct bp_report *r)
 {
 	bp_cleanup(bp_locks_destroyp) struct bp_locks *x = NULL;
@@ -793,10 +802,8 @@ static struct bp_err *locks_run(struct bp_analysis *a, struct bp_report *r)
 		bp_report_note(
 		    r, "of a wait that was not over, held by: who had the lock at the end; nobody when "
 		       "that is not known");
-	if (x->locks.n)
-		bp_report_note(
-		    r, "STACK: of the longest wait that has one; stacks are of samples, and most waits are "
-		       "too short for one");
+	if (has_stacks(&x->waiters) || has_stacks(&x->holders))
+		bp_report_note(r, "STACK: of the longest wait that has one");
 	if (x->locks.n)
 		bp_report_note(r, "WAS: what the holder did most while it had the lock");
 	return NULL;
